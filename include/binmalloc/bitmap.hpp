@@ -1,0 +1,116 @@
+// binmalloc: a fixed bitmap with runs.
+//
+// Layer: primitives. Not thread safe. A region keeps its free units in one: runs of set bits are the
+// free spans, always in address order and coalesced by construction.
+#ifndef BINMALLOC_BITMAP_HPP
+#define BINMALLOC_BITMAP_HPP
+
+#include <binmalloc/bits.hpp>
+
+namespace binmalloc::detail {
+
+using bitmap_word = std::uint64_t;
+
+/// The `count` bits of a word from `first` on; first + count <= 64.
+constexpr bitmap_word word_mask(unsigned first, unsigned count) noexcept
+{
+    return (count == 64 ? ~bitmap_word{0} : (bitmap_word{1} << count) - 1) << first;
+}
+
+/// The first bit at or after `position` that is set in `word(i)`, or `limit` when there is none below
+/// it. `Word` gives the i-th 64 bits, so that a search can run over a combination of bitmaps.
+template <class Word>
+constexpr unsigned find_bit(unsigned position, unsigned limit, Word word) noexcept
+{
+    if (position >= limit) return limit;
+    unsigned i = position / 64;
+    bitmap_word w = word(i) & (~bitmap_word{0} << (position % 64));
+    while (w == 0) {
+        if (++i * 64 >= limit) return limit;
+        w = word(i);
+    }
+    const unsigned found = i * 64 + static_cast<unsigned>(std::countr_zero(w));
+    return found < limit ? found : limit;
+}
+
+template <unsigned Bits>
+class bitmap {
+    static_assert(Bits % 64 == 0);
+
+public:
+    constexpr bitmap_word word(unsigned i) const noexcept { return words_[i]; }
+    constexpr void set_word(unsigned i, bitmap_word w) noexcept { words_[i] = w; }
+
+    constexpr bool test(unsigned i) const noexcept { return (words_[i / 64] >> (i % 64) & 1) != 0; }
+
+    constexpr void set(unsigned first, unsigned count) noexcept
+    {
+        each_word(first, count, [this](unsigned i, bitmap_word m) { words_[i] |= m; });
+    }
+
+    constexpr void clear(unsigned first, unsigned count) noexcept
+    {
+        each_word(first, count, [this](unsigned i, bitmap_word m) { words_[i] &= ~m; });
+    }
+
+    /// How many of the `count` bits from `first` on are set.
+    constexpr unsigned population(unsigned first, unsigned count) const noexcept
+    {
+        unsigned n = 0;
+        each_word(first, count, [this, &n](unsigned i, bitmap_word m) {
+            n += static_cast<unsigned>(std::popcount(words_[i] & m));
+        });
+        return n;
+    }
+
+    /// The first set bit in [position, limit), or limit.
+    constexpr unsigned next_set(unsigned position, unsigned limit) const noexcept
+    {
+        return find_bit(position, limit, [this](unsigned i) { return words_[i]; });
+    }
+
+    /// The first clear bit in [position, limit), or limit.
+    constexpr unsigned next_clear(unsigned position, unsigned limit) const noexcept
+    {
+        return find_bit(position, limit, [this](unsigned i) { return ~words_[i]; });
+    }
+
+    /// Where the run of set bits that ends before `position` begins, not below `floor`.
+    constexpr unsigned run_start(unsigned position, unsigned floor) const noexcept
+    {
+        while (position > floor) {
+            const unsigned last = position - 1;
+            const bitmap_word clear_below = ~words_[last / 64] & word_mask(0, last % 64 + 1);
+            if (clear_below != 0) {
+                const unsigned start = last / 64 * 64 + floor_log2_64(clear_below) + 1;
+                return start > floor ? start : floor;
+            }
+            position = last / 64 * 64;
+        }
+        return floor;
+    }
+
+private:
+    static constexpr unsigned floor_log2_64(bitmap_word w) noexcept
+    {
+        return static_cast<unsigned>(std::bit_width(w)) - 1;
+    }
+
+    template <class Function>
+    static constexpr void each_word(unsigned first, unsigned count, Function f) noexcept
+    {
+        while (count != 0) {
+            const unsigned in_word = 64 - first % 64;
+            const unsigned n = count < in_word ? count : in_word;
+            f(first / 64, word_mask(first % 64, n));
+            first += n;
+            count -= n;
+        }
+    }
+
+    bitmap_word words_[Bits / 64]{};
+};
+
+} // namespace binmalloc::detail
+
+#endif

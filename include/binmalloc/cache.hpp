@@ -1,0 +1,297 @@
+// binmalloc: the cache, a full set of bins.
+//
+// Layer: cache. Whoever calls holds the cache's lock (per call, or for a thread's life: a lease).
+// Others touch only `inbox`, `lock` and the tiny bin.
+//
+// A bin has one active slab, which serves allocations, and a list of available slabs, which have free
+// blocks. Slabs that are full are in no list. A slab's `countdown` says after how many frees the slow
+// path must look at it:
+//
+//   active      never, practically: it starts at active_countdown and is set again when it ends
+//   full        after an eighth of its blocks were freed, then it becomes available
+//   available   when its last live block is freed, then its units go back to the page allocator; but
+//               the last slab of a bin's list stays, or a loop over one block would make and unmake it
+//
+//   allocate   active slab's list -> inbox -> carve -> next available slab -> new slab
+//   free       slab's list -> countdown over? -> available or released
+#ifndef BINMALLOC_CACHE_HPP
+#define BINMALLOC_CACHE_HPP
+
+#include <binmalloc/slab.hpp>
+#include <binmalloc/spinlock.hpp>
+#include <binmalloc/tiny_bin.hpp>
+
+#include <atomic>
+#include <type_traits>
+
+namespace binmalloc::detail {
+
+/// What every cache has, whatever its heap's policies: enough to free a block into it from anywhere.
+struct alignas(64) cache_base {
+    std::atomic<block*> inbox{nullptr}; ///< blocks that others freed
+    spinlock lock;
+    tiny_bin tiny;
+    spinlock spans_lock;
+    unit_list spans; ///< an arena's live spans
+
+    alignas(64) const void* pool = nullptr; ///< the pool that it is part of; null: none
+    std::uint32_t index = 0;                ///< its place there
+    bool made = false;                      ///< its bins are initialised
+    std::atomic<bool> in_slow_path{false};  ///< its lists may be inconsistent: not to be inherited
+
+    /// Effects: adds a chain of blocks to the inbox. Any thread.
+    void send(block* first, block* last) noexcept
+    {
+        block* head = inbox.load(std::memory_order_relaxed);
+        do {
+            last->next = head;
+        } while (!inbox.compare_exchange_weak(head, first, std::memory_order_release,
+                                              std::memory_order_relaxed));
+    }
+
+    /// Effects: the span belongs to this cache from now on, or no longer. Any thread.
+    void attach(span* s) noexcept
+    {
+        lock_guard held(spans_lock);
+        s->home = this;
+        spans.push_front(s);
+    }
+
+    void detach(span* s) noexcept
+    {
+        lock_guard held(spans_lock);
+        s->home = nullptr;
+        spans.remove(s);
+    }
+};
+
+/// Marks a cache while its lists change. A fork in that moment leaves it inconsistent in the child;
+/// steps of the fast path always leave the lists whole.
+class slow_path_scope {
+public:
+    explicit slow_path_scope(cache_base& c) noexcept
+        : cache_(c), before_(c.in_slow_path.load(std::memory_order_relaxed))
+    {
+        set(true);
+    }
+    ~slow_path_scope() { set(before_); }
+    slow_path_scope(const slow_path_scope&) = delete;
+    slow_path_scope& operator=(const slow_path_scope&) = delete;
+
+private:
+    void set(bool value) noexcept
+    {
+        // The reader is a copy of this process: only the order of the stores in this thread counts.
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        cache_.in_slow_path.store(value, std::memory_order_relaxed);
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+
+    cache_base& cache_;
+    bool before_;
+};
+
+/// The part of a cache that the fast paths see.
+template <class Table>
+struct cache_front : cache_base {
+    slab* active[Table::count];
+
+    constexpr cache_front() noexcept { deactivate(); }
+
+    constexpr void deactivate() noexcept
+    {
+        for (slab*& s : active) s = &empty_slab;
+    }
+};
+
+/// `Tracked`: keeps full slabs listed too, so that all can be released at once (an arena).
+template <class Table, class Pages, bool Tracked = false>
+class cache : public cache_front<Table> {
+public:
+    static constexpr std::uint32_t active_countdown = std::uint32_t{1} << 31;
+
+    Pages& pages() noexcept { return *pages_; }
+
+    /// Effects: the cache takes its slabs from there. To be called once, before the first refill.
+    void use(Pages& pages) noexcept { pages_ = &pages; }
+
+    BINMALLOC_INLINE void* allocate(bin_index bin) noexcept
+    {
+        slab* s = this->active[bin];
+        if (block* b = s->free) [[likely]] {
+            s->free = b->next;
+            return b;
+        }
+        return refill(bin);
+    }
+
+    /// Requires: the block belongs to this cache and is not tiny.
+    BINMALLOC_INLINE void deallocate(slab* s, void* p) noexcept
+    {
+        auto* b = static_cast<block*>(p);
+        b->next = s->free;
+        s->free = b;
+        if (--s->countdown == 0) [[unlikely]]
+            countdown_ended(s);
+    }
+
+    /// Effects: allocates when the active slab's list is empty, also tiny blocks.
+    BINMALLOC_OUTLINE void* refill(bin_index bin) noexcept
+    {
+        const slow_path_scope busy(*this);
+        const std::size_t block_size = Table::sizes[bin];
+        if (tiny_bin::serves(block_size)) return this->tiny.allocate(bin, block_size, this, *pages_);
+
+        collect();
+        slab* s = this->active[bin];
+        if (s->free == nullptr) {
+            if (s->carved == s->capacity && (s = next_slab(bin)) == nullptr) return nullptr;
+            if (s->free == nullptr) carve_blocks(s);
+        }
+        block* b = s->free;
+        s->free = b->next;
+        return b;
+    }
+
+    /// Effects: frees the blocks in the inbox.
+    void collect() noexcept
+    {
+        if (this->inbox.load(std::memory_order_relaxed) == nullptr) return;
+        const slow_path_scope busy(*this);
+        block* b = this->inbox.exchange(nullptr, std::memory_order_acquire);
+        while (b != nullptr) {
+            block* next = b->next;
+            deallocate(slab_of(b), b);
+            b = next;
+        }
+    }
+
+    /// Effects: what happens when a slab's countdown has come to zero.
+    BINMALLOC_OUTLINE void countdown_ended(slab* s) noexcept
+    {
+        const slow_path_scope busy(*this);
+        if (s == this->active[s->bin]) {
+            s->countdown = active_countdown;
+            return;
+        }
+        unit_list& list = available_[s->bin];
+        if (!s->available) {
+            if constexpr (Tracked) full_.remove(s);
+            s->available = true;
+            s->countdown = s->capacity - relist_after(s);
+            list.push_front(s);
+        } else if (s->next != nullptr || s->previous != nullptr) {
+            list.remove(s);
+            release(s);
+        }
+    }
+
+    /// Effects: returns slabs without a live block to the page allocator.
+    void release_free_slabs() noexcept
+    {
+        collect();
+        for (unsigned bin = 0; bin < Table::count; ++bin) {
+            unit_list& list = available_[bin];
+            for (unit_header *h = list.front(), *next; h != nullptr; h = next) {
+                next = h->next;
+                if (static_cast<slab*>(h)->countdown != 0) continue;
+                list.remove(h);
+                release(static_cast<slab*>(h));
+            }
+            slab* s = this->active[bin];
+            if (s == &empty_slab || free_blocks(s) != s->carved) continue;
+            this->active[bin] = &empty_slab;
+            release(s);
+        }
+        this->tiny.release_slabs(false, [this](slab* s) { release(s); });
+    }
+
+    /// Effects: returns all slabs, with whatever lives in them.
+    void release_all_slabs() noexcept
+        requires Tracked
+    {
+        this->inbox.store(nullptr, std::memory_order_relaxed);
+        for (unsigned bin = 0; bin < Table::count; ++bin) {
+            release_list(available_[bin]);
+            if (this->active[bin] != &empty_slab) release(this->active[bin]);
+            this->active[bin] = &empty_slab;
+        }
+        release_list(full_);
+        this->tiny.release_slabs(true, [this](slab* s) { release(s); });
+    }
+
+private:
+    // A full slab is worth a visit again when so many of its blocks are free.
+    static std::uint32_t relist_after(const slab* s) noexcept
+    {
+        return s->capacity >= 16 ? s->capacity / 8u : 1;
+    }
+
+    static unsigned free_blocks(const slab* s) noexcept
+    {
+        unsigned n = 0;
+        for (const block* b = s->free; b != nullptr; b = b->next) ++n;
+        return n;
+    }
+
+    // Effects: retires the active slab, which is full, and makes another one active. Null: no memory.
+    slab* next_slab(bin_index bin) noexcept
+    {
+        slab*& current = this->active[bin];
+        if (current != &empty_slab) {
+            current->countdown = relist_after(current);
+            if constexpr (Tracked) full_.push_front(current);
+            current = &empty_slab;
+        }
+        unit_list& list = available_[bin];
+        auto* s = static_cast<slab*>(list.front());
+        if (s != nullptr) {
+            list.remove(s);
+            s->available = false;
+        } else {
+            const unsigned units = Table::slab_units(bin);
+            unit_header* first = pages_->acquire_units(units);
+            if (first == nullptr) return nullptr;
+            s = make_slab(first, units, bin, Table::sizes[bin], this, this);
+        }
+        s->countdown = active_countdown;
+        current = s;
+        return s;
+    }
+
+    void release(slab* s) noexcept
+    {
+        const unsigned units = unmake_slab(s);
+        pages_->release_units(s, units);
+    }
+
+    void release_list(unit_list& list) noexcept
+    {
+        while (unit_header* h = list.front()) {
+            list.remove(h);
+            release(static_cast<slab*>(h));
+        }
+    }
+
+    struct no_list {};
+
+    Pages* pages_ = nullptr;
+    unit_list available_[Table::count];
+    [[no_unique_address]] std::conditional_t<Tracked, unit_list, no_list> full_;
+};
+
+/// Effects: frees a span of any heap. Requires: its header says what it is, else the process ends.
+template <class Pages>
+void free_span(void* p, unit_header* h) noexcept
+{
+    if (h->kind != unit_kind::span && h->kind != unit_kind::huge)
+        os::fatal("free of a pointer that is not a live block", p);
+    auto* s = static_cast<span*>(h);
+    if (p != Pages::memory_of(s)) os::fatal("free of a pointer inside a block", p);
+    if (s->home != nullptr) s->home->detach(s);
+    pages_of<Pages>(s).deallocate_span(s);
+}
+
+} // namespace binmalloc::detail
+
+#endif

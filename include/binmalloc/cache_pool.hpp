@@ -1,0 +1,251 @@
+// binmalloc: the cache pool and its leases.
+//
+// Layer: cache pool. Thread safe. A pool is made once per heap, in memory of its own that is never
+// given back: it must outlive every static object and every library that allocated from it.
+//
+// 4 x ncpu caches, never more. Three quarters are for lease: a thread takes one, keeps its lock and
+// uses it without atomic instructions until it exits; the next thread inherits it warm. The last
+// quarter is shared: a thread that finds no lease locks one of them for each call.
+//
+//   blocks freed by a thread      go to                           and become available
+//   of its own cache              the slab                        at once
+//   of another cache of the pool  an outbox, in bundles the       when the owner's bin runs dry, or at
+//                                 other's inbox                   once if nobody holds that cache
+//   of another pool or an arena   the owner's inbox               when the owner's bin runs dry
+#ifndef BINMALLOC_CACHE_POOL_HPP
+#define BINMALLOC_CACHE_POOL_HPP
+
+#include <binmalloc/cache.hpp>
+#include <binmalloc/page_source.hpp>
+
+namespace binmalloc::detail {
+
+/// Blocks freed here that belong to one other cache.
+struct outbox {
+    block* first = nullptr;
+    block* last = nullptr;
+    std::uint32_t count = 0;
+};
+
+template <class Table, class Pages, page_source Source, footprint_policy Footprint>
+class cache_pool {
+public:
+    using front_type = cache_front<Table>;
+
+    /// A cache and what it holds back for the others: one outbox for each, behind it in memory.
+    class member : public cache<Table, Pages> {
+    public:
+        /// Effects: initialises the bins, once; zero bytes, which the OS gave, are right for all
+        /// else. Requires: the lock is held.
+        void make(cache_pool& its_pool) noexcept
+        {
+            if (this->made) [[likely]]
+                return;
+            this->pool = &its_pool;
+            this->index = its_pool.index_of(*this);
+            this->deactivate();
+            this->use(its_pool.pages);
+            this->made = true;
+        }
+
+        /// Effects: frees a block of another cache of the pool, sooner or later.
+        void post(cache_base* home, void* p, std::size_t block_size) noexcept
+        {
+            auto* b = static_cast<block*>(p);
+            outbox& box = outboxes()[home->index];
+            b->next = box.first;
+            if (box.first == nullptr) box.last = b;
+            box.first = b;
+            held_back_ += block_size;
+            if (++box.count >= Footprint::outbox_blocks)
+                flush(box, home->index);
+            else if (held_back_ > Footprint::outbox_bytes)
+                flush_all();
+        }
+
+        /// Effects: hands all outboxes over.
+        void flush_all() noexcept
+        {
+            for (std::uint32_t i = 0; i < owner().size_; ++i)
+                if (outboxes()[i].first != nullptr) flush(outboxes()[i], i);
+            held_back_ = 0;
+        }
+
+        static std::size_t bytes(std::uint32_t pool_size) noexcept
+        {
+            return align_up(sizeof(member) + pool_size * sizeof(outbox), alignof(member));
+        }
+
+    private:
+        cache_pool& owner() noexcept
+        {
+            return *static_cast<cache_pool*>(const_cast<void*>(this->pool));
+        }
+        outbox* outboxes() noexcept { return reinterpret_cast<outbox*>(this + 1); }
+
+        void flush(outbox& box, std::uint32_t to) noexcept
+        {
+            // Their sizes are not kept; what matters is that the sum cannot stay above its limit.
+            const std::size_t bytes = box.count * std::size_t{slab_of(box.last)->block_size};
+            held_back_ -= bytes < held_back_ ? bytes : held_back_;
+            member& home = owner().at(to);
+            home.send(box.first, box.last);
+            box = {};
+            // Nobody may come by for a long time where no thread holds the cache.
+            if (home.lock.try_lock()) {
+                home.collect();
+                home.lock.unlock();
+            }
+        }
+
+        std::size_t held_back_ = 0; // bytes in outboxes, approximately
+    };
+
+    /// Returns: a new pool, or null.
+    static cache_pool* create() noexcept
+    {
+        const unsigned cpus = os::cpu_count();
+        const std::uint32_t size = caches_per_cpu * (cpus < max_cpus ? cpus : max_cpus);
+        const std::size_t head = align_up(sizeof(cache_pool), alignof(member));
+        const std::size_t total = align_up(head + size * member::bytes(size), Source::page_size());
+        void* memory = Source::reserve(total, Source::page_size());
+        if (memory == nullptr) return nullptr;
+        if (!Source::commit(memory, total)) {
+            Source::release(memory, total);
+            return nullptr;
+        }
+        return new (memory) cache_pool(size, head);
+    }
+
+    /// Returns: a cache that is the calling thread's until it gives it to end_lease(), the one that
+    /// was in use last; null if all are taken.
+    member* acquire_lease() noexcept
+    {
+        for (std::uint32_t i = 0; i < divide_up(leasable(), 64); ++i) {
+            std::uint64_t free = free_leases_[i].load(std::memory_order_relaxed);
+            while (free != 0) {
+                const std::uint64_t lowest = free & (~free + 1);
+                const auto before = free_leases_[i].fetch_and(~lowest, std::memory_order_acquire);
+                if ((before & lowest) != 0) {
+                    const auto bit = static_cast<std::uint32_t>(std::countr_zero(lowest));
+                    member& m = at(i * 64 + bit);
+                    lock(m);
+                    return &m;
+                }
+                free = free_leases_[i].load(std::memory_order_relaxed);
+            }
+        }
+        return nullptr;
+    }
+
+    /// Effects: the cache is free for the next thread; blocks held back for others are handed over.
+    void end_lease(member* m) noexcept
+    {
+        m->flush_all();
+        m->lock.unlock();
+        free_leases_[m->index / 64].fetch_or(std::uint64_t{1} << (m->index % 64),
+                                             std::memory_order_release);
+    }
+
+    /// Returns: a shared cache, locked: number `hint`, or the next one that nobody holds.
+    member& lock_shared(std::uint32_t hint) noexcept
+    {
+        const std::uint32_t count = size_ - leasable();
+        for (std::uint32_t i = 0; i < count; ++i) {
+            member& m = at(leasable() + (hint + i) % count);
+            if (!m.lock.try_lock()) continue;
+            m.make(*this);
+            return m;
+        }
+        member& m = at(leasable() + hint % count);
+        lock(m);
+        return m;
+    }
+
+    /// Effects: calls `visit` with each cache that was ever used, locked, where that needs no wait.
+    template <class Visit>
+    void each_idle_cache(Visit visit) noexcept
+    {
+        for (std::uint32_t i = 0; i < size_; ++i) {
+            member& m = at(i);
+            if (!m.lock.try_lock()) continue;
+            if (m.made) visit(m);
+            m.lock.unlock();
+        }
+    }
+
+    /// Effects: waits until no shared cache and no tiny bin changes, nor the page allocator, and
+    /// keeps it so. For fork.
+    void freeze() noexcept
+    {
+        for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.lock();
+        for (std::uint32_t i = 0; i < size_; ++i) at(i).tiny.lock().lock();
+        pages.lock().lock();
+    }
+
+    void thaw() noexcept
+    {
+        pages.lock().unlock();
+        for (std::uint32_t i = 0; i < size_; ++i) at(i).tiny.lock().unlock();
+        for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.unlock();
+    }
+
+    /// Effects: in a forked child, which has one thread, frees the leases of the threads that are not
+    /// there. A cache whose thread was changing its lists at that moment is set aside for ever.
+    void inherit(const member* own) noexcept
+    {
+        for (std::uint32_t i = 0; i < leasable(); ++i) {
+            member& m = at(i);
+            const std::uint64_t bit = std::uint64_t{1} << (i % 64);
+            if (&m == own) continue;
+            if (m.in_slow_path.load(std::memory_order_relaxed)) {
+                free_leases_[i / 64].fetch_and(~bit, std::memory_order_relaxed);
+                continue;
+            }
+            m.lock.unlock();
+            free_leases_[i / 64].fetch_or(bit, std::memory_order_relaxed);
+        }
+    }
+
+    Pages pages;
+
+private:
+    static constexpr std::uint32_t caches_per_cpu = 4;
+    static constexpr unsigned max_cpus = 1024;
+    static constexpr std::uint32_t words = max_cpus * (caches_per_cpu - 1) / 64;
+
+    // The OS gives zero bytes, which is the initial state of a member's lock and inbox: they work
+    // before the rest is made, which happens under the lock when the member is first used.
+    cache_pool(std::uint32_t size, std::size_t head) noexcept : size_(size), head_(head)
+    {
+        for (std::uint32_t i = 0; i < leasable(); ++i)
+            free_leases_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_relaxed);
+    }
+
+    std::uint32_t leasable() const noexcept { return size_ / caches_per_cpu * (caches_per_cpu - 1); }
+
+    member& at(std::uint32_t i) noexcept
+    {
+        return *offset<member>(this, head_ + i * member::bytes(size_));
+    }
+
+    void lock(member& m) noexcept
+    {
+        m.lock.lock();
+        m.make(*this);
+    }
+
+    std::uint32_t index_of(const member& m) const noexcept
+    {
+        return static_cast<std::uint32_t>((address_of(&m) - address_of(this) - head_)
+                                          / member::bytes(size_));
+    }
+
+    std::uint32_t size_;
+    std::size_t head_;
+    std::atomic<std::uint64_t> free_leases_[words]{};
+};
+
+} // namespace binmalloc::detail
+
+#endif

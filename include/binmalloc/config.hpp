@@ -1,0 +1,71 @@
+// binmalloc: compiler and build switches.
+//
+// Layer 0: included by every other header, includes nothing of ours.
+//
+// The only macros of the library live here (and the override switches that a user defines). All of
+// them are prefixed BINMALLOC_ and are 0 or 1, or stand for an attribute that has no portable
+// spelling. A user may define before the first include:
+//
+//   BINMALLOC_SINGLE_CACHE          1: the process heap is one set of bins behind a spinlock, with
+//                                      no thread_local and no need of the C++ runtime library
+//   BINMALLOC_OVERRIDE_NEW_DELETE   emit operator new/delete in this source file
+//   BINMALLOC_OVERRIDE_MALLOC       emit malloc and its family too
+//   BINMALLOC_DEFINE_C_API          emit the bin_* functions of binmalloc.h
+//   BINMALLOC_DYNAMIC_TLS           1: reach the thread_local through the dynamic model (a library
+//                                      opened by dlopen where static TLS is used up)
+#ifndef BINMALLOC_CONFIG_HPP
+#define BINMALLOC_CONFIG_HPP
+
+#include <cstddef>
+#include <cstdint>
+
+#define BINMALLOC_VERSION_MAJOR 0
+#define BINMALLOC_VERSION_MINOR 1
+#define BINMALLOC_VERSION_PATCH 0
+
+#ifndef BINMALLOC_SINGLE_CACHE
+#    define BINMALLOC_SINGLE_CACHE 0
+#endif
+#ifndef BINMALLOC_DYNAMIC_TLS
+#    define BINMALLOC_DYNAMIC_TLS 0
+#endif
+
+// A program that replaces malloc replaces new and delete with it: mixed pairs are common in C++.
+#if defined(BINMALLOC_OVERRIDE_MALLOC) && !defined(BINMALLOC_OVERRIDE_NEW_DELETE)
+#    define BINMALLOC_OVERRIDE_NEW_DELETE
+#endif
+
+// INLINE: the fast path. OUTLINE: the ordinary next step, kept out of the fast path's code.
+// SLOW: rare, and placed away from the rest.
+#if defined(_MSC_VER) && !defined(__clang__)
+#    define BINMALLOC_INLINE __forceinline
+#    define BINMALLOC_OUTLINE __declspec(noinline)
+#    define BINMALLOC_SLOW __declspec(noinline)
+#else
+#    define BINMALLOC_INLINE inline __attribute__((always_inline))
+#    define BINMALLOC_OUTLINE __attribute__((noinline))
+#    define BINMALLOC_SLOW __attribute__((noinline, cold))
+#endif
+
+#if defined(__cpp_exceptions)
+#    define BINMALLOC_HAS_EXCEPTIONS 1
+#else
+#    define BINMALLOC_HAS_EXCEPTIONS 0
+#endif
+
+// Definitions that must be found from outside a library whose symbols are hidden by default.
+#if defined(__GNUC__) && !defined(_WIN32)
+#    define BINMALLOC_EXPORT __attribute__((visibility("default")))
+#else
+#    define BINMALLOC_EXPORT
+#endif
+
+// Position-independent code would reach a thread_local through a call. The heap has one pointer
+// there, which fits the space that loaders keep for the initial-exec model.
+#if defined(__ELF__) && defined(__PIC__) && !defined(__PIE__) && !BINMALLOC_DYNAMIC_TLS
+#    define BINMALLOC_TLS_MODEL __attribute__((tls_model("initial-exec")))
+#else
+#    define BINMALLOC_TLS_MODEL
+#endif
+
+#endif

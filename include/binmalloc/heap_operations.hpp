@@ -1,0 +1,154 @@
+// binmalloc: what every heap does the same way.
+//
+// Layer: heap. A core gives blocks of a bin and spans; from these come all requests: choosing the
+// class, alignment, zeroing, resizing.
+#ifndef BINMALLOC_HEAP_OPERATIONS_HPP
+#define BINMALLOC_HEAP_OPERATIONS_HPP
+
+#include <binmalloc/cache.hpp>
+#include <binmalloc/page_allocator.hpp>
+
+#include <cstring>
+
+namespace binmalloc {
+
+/// What allocate_at_least returns; the shape of C++23's std::allocation_result.
+template <class Pointer, class Size = std::size_t>
+struct allocation_result {
+    Pointer ptr;
+    Size count;
+};
+
+namespace detail {
+
+/// Bytes that may be used at a block of any heap. Requires: p is null (then 0) or a live block.
+inline std::size_t usable_size(const void* p) noexcept
+{
+    if (p == nullptr) return 0;
+    const unit_header* h = first_header(header_of(p));
+    switch (h->kind) {
+    case unit_kind::slab: return static_cast<const slab*>(h)->block_size;
+    case unit_kind::span:
+    case unit_kind::huge: return static_cast<const span*>(h)->bytes;
+    default: os::fatal("size of a pointer that is not a live block", p);
+    }
+}
+
+template <class Core>
+struct heap_operations {
+    using table = typename Core::table;
+
+    BINMALLOC_INLINE static void* allocate(Core& core, std::size_t size) noexcept
+    {
+        if (size <= table::fast_limit) [[likely]]
+            return core.allocate_block(table::of_fast(size));
+        return allocate_larger(core, size);
+    }
+
+    BINMALLOC_INLINE static void* allocate(Core& core, std::size_t size,
+                                           std::size_t alignment) noexcept
+    {
+        if (!is_power_of_two(alignment)) [[unlikely]]
+            return nullptr;
+        const bin_index bin = table::of(size, alignment);
+        if (bin != table::none) [[likely]]
+            return core.allocate_block(bin);
+        return allocate_span(core, size, alignment, nullptr);
+    }
+
+    /// For a size and alignment known to the compiler: the class is a constant.
+    template <std::size_t Size, std::size_t Alignment>
+    BINMALLOC_INLINE static void* allocate_constant(Core& core) noexcept
+    {
+        constexpr bin_index bin =
+            Alignment <= unit_size ? table::search(Size, Alignment) : table::none;
+        if constexpr (bin != table::none)
+            return core.allocate_block(bin);
+        else
+            return allocate_span(core, Size, Alignment, nullptr);
+    }
+
+    static void* allocate_zeroed(Core& core, std::size_t size, std::size_t alignment) noexcept
+    {
+        if (!is_power_of_two(alignment)) return nullptr;
+        const bin_index bin = table::of(size, alignment);
+        bool zeroed = false;
+        void* p = bin != table::none ? core.allocate_block(bin)
+                                     : allocate_span(core, size, alignment, &zeroed);
+        if (p != nullptr && !zeroed) std::memset(p, 0, size);
+        return p;
+    }
+
+    /// `alignment` 0 stands for malloc's rule.
+    static void* reallocate(Core& core, void* p, std::size_t new_size,
+                            std::size_t alignment) noexcept
+    {
+        if (alignment == 0) alignment = natural_alignment_of(new_size);
+        if (!is_power_of_two(alignment)) return nullptr;
+        if (p == nullptr) return allocate(core, new_size, alignment);
+
+        unit_header* h = first_header(header_of(p));
+        const std::size_t old_size = usable_size(p);
+        if (is_aligned(p, alignment)) {
+            if (h->kind == unit_kind::slab) {
+                if (new_size <= old_size && new_size >= old_size / 2) return p;
+            } else if (new_size > max_block_size) {
+                if (void* moved = resize_span<typename Core::pages_type>(static_cast<span*>(h),
+                                                                        new_size, alignment))
+                    return moved;
+            }
+        }
+        // Some slack, so that a large block that keeps growing is not copied at every step.
+        void* to = nullptr;
+        if (new_size > old_size && new_size > max_block_size && new_size < max_request / 2)
+            to = allocate(core, new_size + new_size / 8, alignment);
+        if (to == nullptr) to = allocate(core, new_size, alignment);
+        if (to == nullptr) return nullptr;
+        std::memcpy(to, p, new_size < old_size ? new_size : old_size);
+        core.deallocate(p);
+        return to;
+    }
+
+    static std::size_t good_size(std::size_t size, std::size_t alignment) noexcept
+    {
+        const bin_index bin = table::of(size, alignment);
+        if (bin != table::none) return table::sizes[bin];
+        if (size > max_request) return size;
+        return size > max_span_size ? align_up(size, os::page_size()) : align_up(size, unit_size);
+    }
+
+private:
+    // Sizes between the fast table and a span, and spans.
+    BINMALLOC_OUTLINE static void* allocate_larger(Core& core, std::size_t size) noexcept
+    {
+        const bin_index bin = table::of(size);
+        if (bin != table::none) return core.allocate_block(bin);
+        return allocate_span(core, size, natural_alignment, nullptr);
+    }
+
+    BINMALLOC_OUTLINE static void* allocate_span(Core& core, std::size_t size,
+                                                 std::size_t alignment, bool* zeroed) noexcept
+    {
+        span* s = core.allocate_span(size, alignment, zeroed);
+        return s != nullptr ? Core::pages_type::memory_of(s) : nullptr;
+    }
+
+    // Returns: where the span is with its new size; null: it must be copied.
+    template <class Pages>
+    static void* resize_span(span* s, std::size_t new_size, std::size_t alignment) noexcept
+    {
+        auto& pages = pages_of<Pages>(s);
+        if (pages.resize(s, new_size)) return Pages::memory_of(s);
+        if (s->kind != unit_kind::huge || alignment > unit_size) return nullptr;
+        cache_base* home = s->home;
+        if (home != nullptr) home->detach(s);
+        span* moved = pages.move(s, new_size);
+        if (home != nullptr) home->attach(moved != nullptr ? moved : s);
+        return moved != nullptr ? Pages::memory_of(moved) : nullptr;
+    }
+};
+
+} // namespace detail
+} // namespace binmalloc
+
+#endif

@@ -1,0 +1,126 @@
+// binmalloc: huge spans, each a mapping of its own, and a cache of freed ones.
+//
+// Layer: page allocator. Not thread safe: the page allocator's lock is held. No system calls here.
+//
+//   mapping                        block
+//   | region header ...  | unused  |                            |
+//   +--------------------+---------+----------------------------+
+//   |<--- lead: a multiple of the alignment --->|
+//
+// The mapping begins like a region, so that region_of() and header_of() work on its block. The lead
+// costs address space, and memory only for the page or two that hold the headers.
+#ifndef BINMALLOC_HUGE_SET_HPP
+#define BINMALLOC_HUGE_SET_HPP
+
+#include <binmalloc/region.hpp>
+
+namespace binmalloc::detail {
+
+/// The mapping of a huge span: where its block lies in it, and its bookkeeping.
+struct huge_layout {
+    std::size_t alignment; ///< of the mapping
+    std::size_t lead;      ///< from the mapping's start to the block
+
+    explicit huge_layout(std::size_t block_alignment) noexcept
+        // The block's unit must not be one of those whose headers hold the bookkeeping.
+        : alignment(block_alignment > region_size ? block_alignment : region_size),
+          lead(block_alignment > first_unit * unit_size
+                   ? block_alignment
+                   : std::size_t{1} << (floor_log2(first_unit * unit_size - 1) + 1))
+    {
+    }
+};
+
+inline void* huge_block(const span* s) noexcept
+{
+    // The one block that starts where a region would has the boundary header.
+    return s == &region_holding(s)->boundary ? offset(s, region_size) : unit_memory(s);
+}
+
+class huge_set {
+    static constexpr unsigned cache_capacity = 16;
+
+public:
+    std::size_t live_bytes() const noexcept { return live_bytes_; }
+    std::size_t cached_bytes() const noexcept { return cached_bytes_; }
+    std::size_t reserved_bytes() const noexcept { return reserved_bytes_; }
+    region* first_region() const noexcept { return all_; }
+
+    /// Effects: makes a new mapping known, as handed out.
+    void add(span* s) noexcept
+    {
+        region* r = region_holding(s);
+        r->previous_all = nullptr;
+        r->next_all = all_;
+        if (all_ != nullptr) all_->previous_all = r;
+        all_ = r;
+        live_bytes_ += s->bytes;
+        reserved_bytes_ += s->mapping_bytes;
+    }
+
+    /// Effects: forgets a mapping that is handed out.
+    void remove(span* s) noexcept
+    {
+        region* r = region_holding(s);
+        (r->previous_all != nullptr ? r->previous_all->next_all : all_) = r->next_all;
+        if (r->next_all != nullptr) r->next_all->previous_all = r->previous_all;
+        live_bytes_ -= s->bytes;
+        reserved_bytes_ -= s->mapping_bytes;
+    }
+
+    /// Effects: takes the best fit from the cache: at most a quarter larger than asked for.
+    span* acquire(std::size_t size, std::size_t alignment) noexcept
+    {
+        span** best = nullptr;
+        for (unsigned i = 0; i < cached_count_; ++i) {
+            span* s = cached_[i];
+            if (s->bytes < size || s->bytes - size > size / 4) continue;
+            if (!is_aligned(huge_block(s), alignment)) continue;
+            if (best == nullptr || s->bytes < (*best)->bytes) best = &cached_[i];
+        }
+        return best != nullptr ? take(best) : nullptr;
+    }
+
+    /// Effects: keeps a freed mapping for reuse. False: the cache has no room for another.
+    bool keep(span* s, std::uint32_t round) noexcept
+    {
+        if (cached_count_ == cache_capacity) return false;
+        region_holding(s)->idle_since = round;
+        cached_[cached_count_++] = s;
+        live_bytes_ -= s->bytes;
+        cached_bytes_ += s->bytes;
+        return true;
+    }
+
+    /// Effects: takes a mapping out of the cache that came before `round`, for the caller to unmap:
+    /// it counts as handed out again. Null: there is none.
+    span* take_idle(std::uint32_t round) noexcept
+    {
+        for (unsigned i = 0; i < cached_count_; ++i)
+            if (static_cast<std::int32_t>(region_holding(cached_[i])->idle_since - round) < 0)
+                return take(&cached_[i]);
+        return nullptr;
+    }
+
+private:
+    span* take(span** place) noexcept
+    {
+        span* s = *place;
+        *place = cached_[--cached_count_];
+        cached_bytes_ -= s->bytes;
+        live_bytes_ += s->bytes;
+        return s;
+    }
+
+
+    region* all_ = nullptr;
+    span* cached_[cache_capacity]{};
+    unsigned cached_count_ = 0;
+    std::size_t live_bytes_ = 0;
+    std::size_t cached_bytes_ = 0;
+    std::size_t reserved_bytes_ = 0;
+};
+
+} // namespace binmalloc::detail
+
+#endif

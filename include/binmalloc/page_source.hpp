@@ -1,0 +1,88 @@
+// binmalloc: where pages come from and how many may wait for reuse: two policies.
+//
+// Layer: page allocator.
+#ifndef BINMALLOC_PAGE_SOURCE_HPP
+#define BINMALLOC_PAGE_SOURCE_HPP
+
+#include <binmalloc/platform/os.hpp>
+
+#include <concepts>
+
+namespace binmalloc {
+
+/// Static functions with the contracts of the memory section of platform/os.hpp. A source of one's
+/// own may count, limit or refuse.
+template <class S>
+concept page_source = requires(void* p, std::size_t n) {
+    { S::page_size() } noexcept -> std::same_as<std::size_t>;
+    { S::reserve(n, n) } noexcept -> std::same_as<void*>;
+    { S::commit(p, n) } noexcept -> std::same_as<bool>;
+    { S::decommit(p, n) } noexcept -> std::same_as<bool>;
+    { S::release(p, n) } noexcept -> std::same_as<void>;
+    { S::extend(p, n, n) } noexcept -> std::same_as<bool>;
+    { S::move(p, n, p, n) } noexcept -> std::same_as<bool>;
+};
+
+/// mmap and munmap, or VirtualAlloc and VirtualFree.
+struct os_pages {
+    static std::size_t page_size() noexcept { return os::page_size(); }
+    static void* reserve(std::size_t size, std::size_t alignment) noexcept
+    {
+        return os::reserve(size, alignment);
+    }
+    static bool commit(void* p, std::size_t size) noexcept { return os::commit(p, size); }
+    static bool decommit(void* p, std::size_t size) noexcept { return os::decommit(p, size); }
+    static void release(void* p, std::size_t size) noexcept { os::release(p, size); }
+    static bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
+    {
+        return os::extend(p, size, new_size);
+    }
+    static bool move(void* p, std::size_t size, void* to, std::size_t to_size) noexcept
+    {
+        return os::move(p, size, to, to_size);
+    }
+};
+static_assert(page_source<os_pages>);
+
+/// Every knob that trades memory for time.
+struct default_footprint {
+    /// Milliseconds that a freed span keeps its memory for reuse, at least; at most twice that.
+    static constexpr std::uint64_t purge_delay_ms = 500;
+
+    /// Freed memory that may wait for reuse, whatever the live size: bytes. A program that frees and
+    /// allocates one block of this size makes no system call.
+    static constexpr std::size_t dirty_floor = std::size_t{64} << 20;
+
+    /// Freed memory that may wait for reuse as a share of the live size: 1 / dirty_divisor.
+    static constexpr std::size_t dirty_divisor = 4;
+
+    /// The most that one call gives back before it returns to its caller: bytes.
+    static constexpr std::size_t purge_step = std::size_t{8} << 20;
+
+    /// Blocks freed for other caches that one cache may hold back: bytes, and blocks per owner.
+    static constexpr std::size_t outbox_bytes = std::size_t{64} << 10;
+    static constexpr std::uint32_t outbox_blocks = 64;
+};
+
+template <class F>
+concept footprint_policy = requires {
+    { F::purge_delay_ms } -> std::convertible_to<std::uint64_t>;
+    { F::dirty_floor } -> std::convertible_to<std::size_t>;
+    { F::dirty_divisor } -> std::convertible_to<std::size_t>;
+    { F::purge_step } -> std::convertible_to<std::size_t>;
+    { F::outbox_bytes } -> std::convertible_to<std::size_t>;
+    { F::outbox_blocks } -> std::convertible_to<std::uint32_t>;
+    requires F::dirty_divisor > 0 && F::outbox_blocks > 0;
+};
+static_assert(footprint_policy<default_footprint>);
+
+/// How much memory a page allocator has from the OS, in bytes.
+struct page_statistics {
+    std::size_t reserved = 0; ///< address space
+    std::size_t live = 0;     ///< handed out
+    std::size_t dirty = 0;    ///< free, kept for reuse
+};
+
+} // namespace binmalloc
+
+#endif

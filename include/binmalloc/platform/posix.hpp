@@ -1,0 +1,199 @@
+// binmalloc: the platform contract (see os.hpp) for Linux, macOS and other POSIX systems.
+//
+// Layer: platform.
+#ifndef BINMALLOC_PLATFORM_POSIX_HPP
+#define BINMALLOC_PLATFORM_POSIX_HPP
+
+#include <binmalloc/bits.hpp>
+#include <binmalloc/config.hpp>
+
+#include <cerrno>
+#include <cstdlib>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace binmalloc::os {
+
+inline constexpr bool commit_needed = false;
+inline constexpr bool release_parts = true;
+
+/// Restores errno at the end of its scope: `free` must not change it.
+class keep_errno {
+public:
+    keep_errno() noexcept : saved_(errno) {}
+    ~keep_errno() { errno = saved_; }
+    keep_errno(const keep_errno&) = delete;
+    keep_errno& operator=(const keep_errno&) = delete;
+
+private:
+    int saved_;
+};
+
+// On glibc and musl this reads a word of the loader's, no file.
+inline std::size_t page_size() noexcept { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
+
+// MAP_NORESERVE: a region is mapped whole and used bit by bit, so it must not be charged whole.
+inline void* map(void* hint, std::size_t size) noexcept
+{
+#if defined(MAP_NORESERVE)
+    constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+#else
+    constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+#endif
+    void* p = mmap(hint, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    return p == MAP_FAILED ? nullptr : p;
+}
+
+inline void release(void* p, std::size_t size) noexcept { munmap(p, size); }
+
+inline void* reserve(std::size_t size, std::size_t alignment) noexcept
+{
+    // Kernels place mappings side by side, so the second region is aligned where the first was.
+    void* p = map(nullptr, size);
+    if (p == nullptr || detail::is_aligned(p, alignment)) return p;
+    release(p, size);
+
+    // The aligned address just below is nearly always free, and asking for it needs no more address
+    // space than the caller wants: that matters under `ulimit -v`.
+    void* hint = detail::pointer_at(detail::align_down(detail::address_of(p), alignment));
+    p = map(hint, size);
+    if (p == nullptr || detail::is_aligned(p, alignment)) return p;
+    release(p, size);
+
+    const std::size_t slack = alignment - page_size();
+    if (size > SIZE_MAX - slack) return nullptr;
+    p = map(nullptr, size + slack);
+    if (p == nullptr) return nullptr;
+    const auto start = detail::address_of(p);
+    const auto aligned = detail::align_up(start, alignment);
+    if (aligned != start) release(p, aligned - start);
+    if (const auto tail = start + size + slack - (aligned + size); tail != 0)
+        release(detail::pointer_at(aligned + size), tail);
+    return detail::pointer_at(aligned);
+}
+
+inline bool commit(void*, std::size_t) noexcept { return true; }
+
+inline bool decommit(void* p, std::size_t size) noexcept
+{
+#if defined(__linux__)
+    return madvise(p, size, MADV_DONTNEED) == 0;
+#else
+    // Elsewhere MADV_DONTNEED is a hint that keeps the content; mapping anew is exact.
+    return mmap(p, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+        != MAP_FAILED;
+#endif
+}
+
+inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
+{
+    if (new_size <= size) {
+        if (new_size < size) release(detail::offset(p, new_size), size - new_size);
+        return true;
+    }
+#if defined(MREMAP_MAYMOVE)
+    return mremap(p, size, new_size, 0) != MAP_FAILED;
+#else
+    return false;
+#endif
+}
+
+inline bool move([[maybe_unused]] void* p, [[maybe_unused]] std::size_t size,
+                 [[maybe_unused]] void* to, [[maybe_unused]] std::size_t to_size) noexcept
+{
+#if defined(MREMAP_FIXED)
+    return mremap(p, size, to_size, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
+#else
+    return false;
+#endif
+}
+
+inline unsigned cpu_count() noexcept
+{
+#if defined(__linux__)
+    // sysconf(_SC_NPROCESSORS_ONLN) opens files and may allocate; this is one system call.
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        if (const int count = CPU_COUNT(&set); count > 0) return static_cast<unsigned>(count);
+    }
+    return 1;
+#else
+    const long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? static_cast<unsigned>(count) : 1;
+#endif
+}
+
+inline void pause() noexcept
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+inline void yield() noexcept { sched_yield(); }
+
+inline std::uint64_t now_ms() noexcept
+{
+#if defined(CLOCK_MONOTONIC_COARSE)
+    constexpr clockid_t clock = CLOCK_MONOTONIC_COARSE;
+#else
+    constexpr clockid_t clock = CLOCK_MONOTONIC;
+#endif
+    timespec t{};
+    clock_gettime(clock, &t);
+    return static_cast<std::uint64_t>(t.tv_sec) * 1000
+        + static_cast<std::uint64_t>(t.tv_nsec) / 1000000;
+}
+
+/// A pthread key: unlike the destructor of a thread_local, registering one never allocates.
+class thread_exit_key {
+public:
+    /// Effects: from now on `callback(argument)` runs at the end of every thread that calls arm().
+    bool create(void (*callback)(void*)) noexcept
+    {
+        return created_ = pthread_key_create(&key_, callback) == 0;
+    }
+
+    /// Requires: argument != null. May call calloc once in a thread where very many keys exist, so
+    /// the thread must be able to allocate by now. False: there will be no callback.
+    bool arm(void* argument) noexcept
+    {
+        return created_ && pthread_setspecific(key_, argument) == 0;
+    }
+
+private:
+    pthread_key_t key_{};
+    bool created_ = false;
+};
+
+inline void on_fork(void (*prepare)(), void (*parent)(), void (*child)()) noexcept
+{
+    pthread_atfork(prepare, parent, child);
+}
+
+[[noreturn]] BINMALLOC_SLOW inline void fatal(const char* message, const void* p) noexcept
+{
+    char line[160];
+    std::size_t n = 0;
+    const auto put = [&](const char* text) {
+        while (*text != '\0' && n < sizeof line - 20) line[n++] = *text++;
+    };
+    put("binmalloc: ");
+    put(message);
+    put(": 0x");
+    for (int shift = static_cast<int>(sizeof(void*)) * 8 - 4; shift >= 0; shift -= 4)
+        line[n++] = "0123456789abcdef"[(detail::address_of(p) >> shift) & 15];
+    line[n++] = '\n';
+    if (write(2, line, n) < 0) std::abort();
+    std::abort();
+}
+
+} // namespace binmalloc::os
+
+#endif

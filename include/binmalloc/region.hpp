@@ -1,0 +1,182 @@
+// binmalloc: regions, units and their headers.
+//
+// Layer: page allocator. Plain data; who may touch what is said beside each field.
+//
+//   region, aligned to region_size                                    next region
+//   |                                                                 |
+//   v unit 0    ...  first_unit                                       v
+//   +------------------+--------+--------+----------------+-----------+
+//   | header of unit 0 |  slab  |  slab  | slab, 2 units  | span ...  |
+//   | header of unit 1 +--------+--------+----------------+-----------+
+//   |  ...             |  ^ blocks: | b | b | b | b | ... |
+//   +------------------+
+//
+//   region of p = (p - 1) & ~(region_size - 1)        unit of p = p / unit_size % units_per_region
+//
+// All headers of a region stand side by side at its start: at the start of each slab they would lie
+// at equal offsets and compete for the same cache sets. `p - 1` sends a block that starts exactly
+// where a region would to the region before; only a huge span of such an alignment does, and its
+// header is that of unit 0.
+//
+// Units below first_unit hold the headers themselves and never blocks; their own headers' room is
+// used for the region's bookkeeping.
+#ifndef BINMALLOC_REGION_HPP
+#define BINMALLOC_REGION_HPP
+
+#include <binmalloc/bitmap.hpp>
+#include <binmalloc/geometry.hpp>
+
+namespace binmalloc::detail {
+
+struct cache_base;
+
+/// A free block: its first word is a link.
+struct block {
+    block* next;
+};
+
+enum class unit_kind : std::uint8_t {
+    none,     ///< not the start of anything that was handed out
+    slab,     ///< first unit of a slab
+    interior, ///< further unit of a slab; `distance` units after its first
+    span,     ///< first unit of a span in a region
+    huge,     ///< a span with a mapping of its own
+};
+
+/// What a slab's and a span's header have in common. Written by whoever holds the unit when it is
+/// handed out and taken back, constant while a block in it lives: so any thread may read it then.
+struct unit_header {
+    /// The cache whose thread may free here without further questions, compared on every free. Null,
+    /// which no thread's cache is, for all that needs a closer look: interior units, spans, 4-byte
+    /// blocks.
+    const cache_base* owner;
+    /// The cache that the slab or (in an arena) the span belongs to; null for other spans.
+    cache_base* home;
+    unit_header* next;
+    unit_header* previous;
+    unit_kind kind;
+    std::uint8_t distance;
+    std::uint8_t bin;
+    bool available; ///< slab: in its home's list of slabs with free blocks
+};
+
+/// Under the home's lock or lease. A slab of 4-byte blocks: under its bin's lock, with 32-bit links.
+struct alignas(header_size) slab : unit_header {
+    block* free;
+    /// Frees until the next visit of the slow path; see cache.hpp.
+    std::uint32_t countdown;
+    std::uint32_t block_size;
+    std::uint16_t capacity; ///< blocks that fit
+    std::uint16_t carved;   ///< blocks that have been on the free list at least once
+};
+static_assert(sizeof(slab) == header_size);
+
+struct alignas(header_size) span : unit_header {
+    std::size_t bytes;         ///< usable
+    void* mapping;             ///< huge: where its own mapping begins
+    std::size_t mapping_bytes; ///< huge: and how long it is
+};
+static_assert(sizeof(span) == header_size);
+
+/// Says that an address really is a region; one value per layout of this file.
+inline constexpr std::uint64_t region_magic = 0x62696e6d616c0001;
+
+using unit_bitmap = bitmap<units_per_region>;
+
+/// Under the page allocator's lock, except `pages` and `magic`, which never change.
+struct region {
+    span boundary;            ///< header of a block that starts where this region ends
+    const void* pages;        ///< the page allocator that mapped it
+    std::uint64_t magic;
+    region* next;             ///< in the list of regions with a free run of about the same length
+    region* previous;
+    region* next_all;
+    region* previous_all;
+    std::uint32_t unit_count; ///< less than units_per_region where address space is short
+    std::uint32_t free_units;
+    std::uint32_t dirty_units;///< free units that may hold memory
+    std::uint32_t longest;    ///< no free run is longer
+    std::uint32_t idle_since; ///< a cached huge mapping: the round of trimming when it came
+    unit_bitmap free;
+    unit_bitmap dirty;        ///< written since the OS last gave or took the memory
+    unit_bitmap aging;        ///< free and dirty already when the trimmer came by
+};
+
+inline constexpr unsigned first_unit = static_cast<unsigned>(
+    std::size_t{units_per_region} * header_size / unit_size > divide_up(sizeof(region), header_size)
+        ? std::size_t{units_per_region} * header_size / unit_size
+        : divide_up(sizeof(region), header_size));
+static_assert(first_unit < units_per_region / 8, "headers and bookkeeping must stay small");
+
+/// The region that `p` lies in. Requires: p != null.
+BINMALLOC_INLINE region* region_of(const void* p) noexcept
+{
+    return pointer_at<region>((address_of(p) - 1) & ~std::uintptr_t{region_size - 1});
+}
+
+/// The header of the unit that `p` lies in. Requires: p != null.
+BINMALLOC_INLINE unit_header* header_of(const void* p) noexcept
+{
+    // One shift and one mask give unit index times header size.
+    constexpr unsigned shift = unit_shift - floor_log2(header_size);
+    constexpr std::uintptr_t mask = (std::uintptr_t{units_per_region} - 1) * header_size;
+    return offset<unit_header>(region_of(p), (address_of(p) >> shift) & mask);
+}
+
+inline unit_header* header_at(region* r, unsigned unit) noexcept
+{
+    return offset<unit_header>(r, unit * header_size);
+}
+
+/// The region that a header stands in.
+inline region* region_holding(const unit_header* h) noexcept
+{
+    return pointer_at<region>(align_down(address_of(h), region_size));
+}
+
+/// The unit that a header describes. Requires: not the boundary header.
+inline unsigned unit_of(const unit_header* h) noexcept
+{
+    return static_cast<unsigned>((address_of(h) & (region_size - 1)) / header_size);
+}
+
+/// The memory of the unit that a header describes. Requires: not the boundary header.
+inline void* unit_memory(const unit_header* h) noexcept
+{
+    return offset(region_holding(h), unit_of(h) * unit_size);
+}
+
+/// The page allocator that a unit came from. Requires: it is of that type.
+template <class Pages>
+Pages& pages_of(const unit_header* h) noexcept
+{
+    return *static_cast<Pages*>(const_cast<void*>(region_holding(h)->pages));
+}
+
+/// A doubly linked list through the headers' links.
+class unit_list {
+public:
+    unit_header* front() const noexcept { return first_; }
+    bool empty() const noexcept { return first_ == nullptr; }
+
+    void push_front(unit_header* h) noexcept
+    {
+        h->next = first_;
+        h->previous = nullptr;
+        if (first_ != nullptr) first_->previous = h;
+        first_ = h;
+    }
+
+    void remove(unit_header* h) noexcept
+    {
+        (h->previous != nullptr ? h->previous->next : first_) = h->next;
+        if (h->next != nullptr) h->next->previous = h->previous;
+    }
+
+private:
+    unit_header* first_ = nullptr;
+};
+
+} // namespace binmalloc::detail
+
+#endif

@@ -1,0 +1,262 @@
+// binmalloc: the regions of a page allocator, and the free units in them.
+//
+// Layer: page allocator. Not thread safe: the page allocator's lock is held. No system calls here.
+//
+// Free units are bits; a free span is a run of them, so neighbours coalesce by being neighbours.
+// Regions are listed by the length of their longest free run (an upper bound, made exact whenever a
+// search fails), as powers of two: a search looks first where it just fits and takes the first run
+// that is long enough, memory that was in use before untouched memory.
+#ifndef BINMALLOC_REGION_SET_HPP
+#define BINMALLOC_REGION_SET_HPP
+
+#include <binmalloc/region.hpp>
+
+namespace binmalloc::detail {
+
+/// Units of one region, side by side.
+struct unit_run {
+    region* where = nullptr;
+    unsigned first = 0;
+    unsigned count = 0;
+
+    explicit operator bool() const noexcept { return where != nullptr; }
+    unit_header* header() const noexcept { return header_at(where, first); }
+    void* memory() const noexcept { return offset(where, first * unit_size); }
+    std::size_t bytes() const noexcept { return count * unit_size; }
+};
+
+inline unit_run run_of(unit_header* h, unsigned count) noexcept
+{
+    return {region_holding(h), unit_of(h), count};
+}
+
+class region_set {
+public:
+    std::size_t live_units() const noexcept { return live_units_; }
+    std::size_t dirty_units() const noexcept { return dirty_units_; }
+    std::size_t reserved_bytes() const noexcept { return reserved_bytes_; }
+    region* first_region() const noexcept { return all_; }
+
+    /// Effects: makes the units of a new region available. Requires: its memory is zero, its header
+    /// is usable.
+    void add(region* r, unsigned unit_count, const void* pages) noexcept
+    {
+        r->pages = pages;
+        r->magic = region_magic;
+        r->unit_count = unit_count;
+        r->free.set(first_unit, unit_count - first_unit);
+        r->free_units = unit_count - first_unit;
+        r->longest = r->free_units;
+        reserved_bytes_ += unit_count * unit_size;
+        r->next_all = all_;
+        if (all_ != nullptr) all_->previous_all = r;
+        all_ = r;
+        link(r);
+    }
+
+    /// Effects: takes `count` free units whose first is aligned to `alignment` units. `zeroed` says
+    /// if none of them was written since the OS gave it. Returns an empty run if there are none.
+    unit_run acquire(unsigned count, unsigned alignment, bool& zeroed) noexcept
+    {
+        for (unsigned bin = floor_log2(count); bin < bin_count; ++bin) {
+            for (region *r = bins_[bin], *next; r != nullptr; r = next) {
+                next = r->next;
+                if (r->longest < count) continue;
+                const unsigned first = search(r, count, alignment);
+                if (first == r->unit_count) continue;
+                const unit_run run{r, first, count};
+                zeroed = take(run);
+                return run;
+            }
+        }
+        return {};
+    }
+
+    /// Effects: takes the `count` units that follow a run, if all are free. False: nothing changed.
+    bool acquire_after(const unit_run& run, unsigned count) noexcept
+    {
+        const unsigned begin = run.first + run.count;
+        if (count > run.where->unit_count - begin) return false;
+        if (run.where->free.next_clear(begin, begin + count) != begin + count) return false;
+        take({run.where, begin, count});
+        return true;
+    }
+
+    /// Effects: units that were handed out are free and dirty.
+    void release(const unit_run& run) noexcept
+    {
+        live_units_ -= run.count;
+        dirty_units_ += run.count;
+        run.where->dirty_units += run.count;
+        insert(run);
+    }
+
+    /// Effects: marks all dirty units as aging. Returns: if there are any.
+    bool age() noexcept
+    {
+        for (region* r = all_; r != nullptr; r = r->next_all) {
+            if (r->dirty_units == 0) continue;
+            for (unsigned i = 0; i < units_per_region / 64; ++i)
+                r->aging.set_word(i, r->free.word(i) & r->dirty.word(i));
+        }
+        return dirty_units_ != 0;
+    }
+
+    /// Effects: takes out a run of dirty units (aging ones only, if asked) for the caller to
+    /// decommit, its ends aligned to `alignment` units. A region that is entirely free is taken out
+    /// of the set, for the caller to unmap: then the run begins at unit 0. Empty: there is none.
+    unit_run take_dirty(bool aging_only, unsigned alignment) noexcept
+    {
+        for (region* r = all_; r != nullptr; r = r->next_all) {
+            if (r->dirty_units == 0) continue;
+            if (r->free_units == r->unit_count - first_unit && (!aging_only || all_aging(r))) {
+                remove(r);
+                return {r, 0, r->unit_count};
+            }
+            const auto candidates = [r, aging_only](unsigned i) {
+                return r->free.word(i) & (aging_only ? r->aging.word(i) : r->dirty.word(i));
+            };
+            const auto others = [&candidates](unsigned i) { return ~candidates(i); };
+            for (unsigned end = first_unit;;) {
+                const unsigned begin = find_bit(end, r->unit_count, candidates);
+                if (begin == r->unit_count) break;
+                end = find_bit(begin, r->unit_count, others);
+                const auto first = static_cast<unsigned>(align_up(begin, alignment));
+                const auto last = static_cast<unsigned>(align_down(end, alignment));
+                if (first >= last) continue;
+                const unit_run run{r, first, last - first};
+                r->free.clear(run.first, run.count);
+                r->free_units -= run.count;
+                r->dirty_units -= run.count;
+                dirty_units_ -= run.count;
+                return run;
+            }
+        }
+        return {};
+    }
+
+    /// Effects: a run from take_dirty() is free again; clean if its memory was given back.
+    void put_back(const unit_run& run, bool clean) noexcept
+    {
+        if (clean) {
+            run.where->dirty.clear(run.first, run.count);
+            run.where->aging.clear(run.first, run.count);
+        } else {
+            run.where->dirty_units += run.count;
+            dirty_units_ += run.count;
+        }
+        insert(run);
+    }
+
+    /// Effects: forgets a region. Requires: all its units are free.
+    void remove(region* r) noexcept
+    {
+        unlink(r);
+        (r->previous_all != nullptr ? r->previous_all->next_all : all_) = r->next_all;
+        if (r->next_all != nullptr) r->next_all->previous_all = r->previous_all;
+        dirty_units_ -= r->dirty_units;
+        reserved_bytes_ -= r->unit_count * unit_size;
+    }
+
+private:
+    // One for each power of two up to a whole region; regions without a free unit are in none.
+    static constexpr unsigned bin_count = floor_log2(units_per_region) + 1;
+
+    static bool all_aging(const region* r) noexcept
+    {
+        for (unsigned i = 0; i < units_per_region / 64; ++i)
+            if ((r->dirty.word(i) & ~r->aging.word(i)) != 0) return false;
+        return true;
+    }
+
+    unsigned search(region* r, unsigned count, unsigned alignment) noexcept
+    {
+        unsigned longest = 0;
+        if (r->dirty_units >= count) {
+            const unsigned first = scan(r, count, alignment, longest, [r](unsigned i) {
+                return r->free.word(i) & r->dirty.word(i);
+            });
+            if (first != r->unit_count) return first;
+        }
+        longest = 0;
+        const unsigned first =
+            scan(r, count, alignment, longest, [r](unsigned i) { return r->free.word(i); });
+        if (first == r->unit_count && longest < r->longest) set_longest(r, longest);
+        return first;
+    }
+
+    template <class Word>
+    static unsigned scan(const region* r, unsigned count, unsigned alignment, unsigned& longest,
+                         Word word) noexcept
+    {
+        const unsigned limit = r->unit_count;
+        const auto inverse = [&word](unsigned i) { return ~word(i); };
+        for (unsigned end = first_unit;;) {
+            const unsigned begin = find_bit(end, limit, word);
+            if (begin == limit) return limit;
+            end = find_bit(begin, limit, inverse);
+            const auto first = static_cast<unsigned>(align_up(begin, alignment));
+            if (first < end && end - first >= count) return first;
+            if (end - begin > longest) longest = end - begin;
+        }
+    }
+
+    // Returns whether all of the run is clean.
+    bool take(const unit_run& run) noexcept
+    {
+        region* r = run.where;
+        const unsigned dirty = r->dirty.population(run.first, run.count);
+        r->free.clear(run.first, run.count);
+        r->dirty.set(run.first, run.count);
+        r->aging.clear(run.first, run.count);
+        r->free_units -= run.count;
+        r->dirty_units -= dirty;
+        dirty_units_ -= dirty;
+        live_units_ += run.count;
+        return dirty == 0;
+    }
+
+    void insert(const unit_run& run) noexcept
+    {
+        region* r = run.where;
+        r->free.set(run.first, run.count);
+        r->free_units += run.count;
+        const unsigned begin = r->free.run_start(run.first, first_unit);
+        const unsigned end = r->free.next_clear(run.first + run.count, r->unit_count);
+        if (end - begin > r->longest) set_longest(r, end - begin);
+    }
+
+    void set_longest(region* r, unsigned longest) noexcept
+    {
+        unlink(r);
+        r->longest = longest;
+        link(r);
+    }
+
+    void link(region* r) noexcept
+    {
+        if (r->longest == 0) return;
+        region*& first = bins_[floor_log2(r->longest)];
+        r->next = first;
+        r->previous = nullptr;
+        if (first != nullptr) first->previous = r;
+        first = r;
+    }
+
+    void unlink(region* r) noexcept
+    {
+        if (r->longest == 0) return;
+        (r->previous != nullptr ? r->previous->next : bins_[floor_log2(r->longest)]) = r->next;
+        if (r->next != nullptr) r->next->previous = r->previous;
+    }
+
+    region* bins_[bin_count]{};
+    region* all_ = nullptr;
+    std::size_t live_units_ = 0;
+    std::size_t dirty_units_ = 0; // free ones
+    std::size_t reserved_bytes_ = 0;
+};
+
+} // namespace binmalloc::detail
+
+#endif

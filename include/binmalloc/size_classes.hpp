@@ -1,0 +1,209 @@
+// binmalloc: size classes.
+//
+// Layer: size classes. Everything here is computed at compile time and checked by static_assert.
+//
+// A policy names the block sizes in ascending order; the table derives the lookup from them. With
+// the default sizes:
+//
+//   request                     class     why
+//   malloc(5)                       8     8-byte alignment up to 8 bytes
+//   malloc(24)                     32     16-byte alignment from there on: 24 is no multiple of 16
+//   allocator<T>, sizeof 24, alignof 8
+//                                  24     the type is known to need only 8
+//   allocator<int>, one int         4     links in free 4-byte blocks are 32 bits wide
+//   malloc(1000)                 1024     eight steps per doubling: 896, 960, 1024
+//   aligned_alloc(64, 200)        256     the smallest class that is a multiple of 64
+//
+// Blocks lie at multiples of their size from the start of a slab, which is aligned to a unit. So a
+// block is aligned to every power of two (up to a unit) that divides its size, and an aligned
+// request is only a matter of choosing the class.
+#ifndef BINMALLOC_SIZE_CLASSES_HPP
+#define BINMALLOC_SIZE_CLASSES_HPP
+
+#include <binmalloc/geometry.hpp>
+
+#include <array>
+#include <concepts>
+
+namespace binmalloc {
+namespace detail {
+
+/// Calls `visit` with each default block size, ascending.
+template <class Visit>
+constexpr void each_default_size(Visit visit)
+{
+    visit(4u);
+    for (unsigned size = 8; size < 64; size += 8) visit(size);
+    for (unsigned size = 64; size < 128; size += 16) visit(size);
+    for (unsigned base = 128; base < max_block_size; base *= 2)
+        for (unsigned step = 0; step < 8; ++step) visit(base + step * (base / 8));
+    visit(unsigned{max_block_size});
+}
+
+inline constexpr std::size_t default_size_count = [] {
+    std::size_t n = 0;
+    each_default_size([&n](unsigned) { ++n; });
+    return n;
+}();
+
+} // namespace detail
+
+/// The size classes that the process heap uses: 4 B to 16 KiB. Up to 64 B every multiple of 8, up to
+/// 256 B every multiple of 16, then eight steps per doubling: a request over 128 B wastes at most
+/// 11 % of its block.
+struct default_size_classes {
+    static constexpr auto sizes = [] {
+        std::array<std::uint32_t, detail::default_size_count> all{};
+        std::size_t n = 0;
+        detail::each_default_size([&](unsigned size) { all[n++] = size; });
+        return all;
+    }();
+};
+
+namespace detail {
+
+template <std::size_t N>
+constexpr bool valid_sizes(const std::array<std::uint32_t, N>& sizes)
+{
+    if (N == 0 || N > 250 || sizes.back() > max_block_size) return false;
+    std::uint32_t previous = 0;
+    for (const std::uint32_t size : sizes) {
+        if (size <= previous || size % 4 != 0) return false;
+        previous = size;
+    }
+    return true;
+}
+
+template <class T>
+inline constexpr bool is_size_array = false;
+template <std::size_t N>
+inline constexpr bool is_size_array<const std::array<std::uint32_t, N>> = true;
+
+} // namespace detail
+
+/// `P::sizes` is a constexpr std::array<std::uint32_t, N>, N <= 250, ascending, each a multiple of 4
+/// and at most 16 KiB.
+template <class P>
+concept size_class_policy = detail::is_size_array<decltype(P::sizes)>
+    && requires { requires detail::valid_sizes(P::sizes); };
+
+namespace detail {
+
+/// The index of a size class, also of the bin that serves it.
+using bin_index = std::uint8_t;
+
+template <size_class_policy Policy>
+class size_class_table {
+public:
+    static constexpr auto& sizes = Policy::sizes;
+    static constexpr std::size_t count = sizes.size();
+    static constexpr std::size_t largest = sizes.back();
+    static constexpr bin_index none = static_cast<bin_index>(count);
+
+    /// Up to here a class is one table look-up on the fast path.
+    static constexpr std::size_t fast_limit = largest < 1024 ? align_down(largest, 8) : 1024;
+
+    /// The smallest class that holds `size` bytes at `alignment`, or `none`. Linear: for constants
+    /// and for building the tables.
+    static constexpr bin_index search(std::size_t size, std::size_t alignment) noexcept
+    {
+        for (std::size_t i = 0; i < count; ++i)
+            if (sizes[i] >= size && sizes[i] % alignment == 0) return static_cast<bin_index>(i);
+        return none;
+    }
+
+    /// The class of a request by malloc's rule. Requires: size <= fast_limit.
+    static constexpr bin_index of_fast(std::size_t size) noexcept
+    {
+        return natural_[(size + 7) / 8];
+    }
+
+    /// The class of a request by malloc's rule, or `none`.
+    static constexpr bin_index of(std::size_t size) noexcept
+    {
+        if (size <= fast_limit) return of_fast(size);
+        if (size <= largest) return coarse_[(size + coarse_step - 1) / coarse_step];
+        return none;
+    }
+
+    /// The class of a request at an alignment (a power of two), or `none`.
+    static constexpr bin_index of(std::size_t size, std::size_t alignment) noexcept
+    {
+        if (alignment <= 8) {
+            if (size <= 4 && alignment <= 4) return smallest_;
+            if (size <= fast_limit) return dense_[(size + 7) / 8];
+        }
+        if (alignment <= natural_alignment)
+            return of(size > natural_alignment ? size : natural_alignment);
+        if (alignment > unit_size || size > largest) return none;
+        bin_index i = of(size);
+        while (i < count && sizes[i] % alignment != 0) ++i;
+        return i;
+    }
+
+    /// Units of a slab of this class: the fewest (at most max_slab_units) that hold 8 blocks with at
+    /// most 1/16 left over, else those with the smallest share left over.
+    static constexpr unsigned slab_units(bin_index bin) noexcept
+    {
+        const std::size_t size = sizes[bin];
+        unsigned best = 1;
+        for (unsigned units = 1; units <= max_slab_units; ++units) {
+            const std::size_t bytes = units * unit_size;
+            if (bytes / size < 8 && units < max_slab_units) {
+                best = units + 1;
+                continue;
+            }
+            if (bytes % size * 16 <= bytes) return units;
+            if (bytes % size * best < best * unit_size % size * units) best = units;
+        }
+        return best;
+    }
+
+private:
+    static constexpr std::size_t coarse_step = 128;
+
+    template <std::size_t Step, std::size_t Limit, class Alignment>
+    static constexpr auto build(Alignment alignment)
+    {
+        std::array<bin_index, Limit / Step + 1> table{};
+        for (std::size_t i = 0; i < table.size(); ++i)
+            table[i] = search(i * Step == 0 ? 1 : i * Step, alignment(i * Step));
+        return table;
+    }
+
+    static constexpr bin_index smallest_ = search(1, 4);
+    static constexpr auto natural_ = build<8, fast_limit>(natural_alignment_of);
+    static constexpr auto dense_ = build<8, fast_limit>([](std::size_t) { return std::size_t{8}; });
+    static constexpr auto coarse_ = build<coarse_step, align_up(largest, coarse_step)>(
+        [](std::size_t) { return natural_alignment; });
+};
+
+using default_table = size_class_table<default_size_classes>;
+
+static_assert(default_table::largest == max_block_size);
+static_assert(default_table::sizes[default_table::of(24)] == 32);
+static_assert(default_table::sizes[default_table::of(24, 8)] == 24);
+static_assert(default_table::sizes[default_table::of(3, 4)] == 4);
+static_assert(default_table::sizes[default_table::of(200, 64)] == 256);
+static_assert(default_table::of(max_block_size + 1) == default_table::none);
+static_assert([] {
+    // Waste over 128 B is at most 12.5 %, slabs hold at least 8 blocks, and every look-up agrees
+    // with the search it stands for.
+    std::size_t previous = 0;
+    for (std::size_t i = 0; i < default_table::count; ++i) {
+        const std::size_t size = default_table::sizes[i];
+        if (size > 128 && (size - previous - 1) * 8 > size) return false;
+        if (default_table::slab_units(static_cast<bin_index>(i)) * unit_size / size < 8) return false;
+        if (default_table::of(size, 8) != default_table::search(size, size < 8 ? 4 : 8)
+            && size != 4) return false;
+        if (default_table::of(size) != default_table::search(size, natural_alignment_of(size)))
+            return false;
+        previous = size;
+    }
+    return true;
+}());
+
+} // namespace detail
+} // namespace binmalloc
+
+#endif

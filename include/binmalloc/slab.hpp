@@ -1,0 +1,99 @@
+// binmalloc: slabs, from their units to their blocks.
+//
+// Layer: bins and slabs. Not thread safe: whoever calls holds the slab's home.
+//
+// A slab's memory is carved into blocks a page at a time, so a size class that is used once costs
+// one page. `free` lists what was carved and is not in use, last freed first.
+#ifndef BINMALLOC_SLAB_HPP
+#define BINMALLOC_SLAB_HPP
+
+#include <binmalloc/region.hpp>
+#include <binmalloc/size_classes.hpp>
+
+#include <new>
+
+namespace binmalloc::detail {
+
+/// What a cache without slabs points to: no free block, nothing to carve. Never written.
+inline constinit slab empty_slab{};
+
+/// How much is carved at a time. More would touch pages that may never be used.
+inline constexpr std::size_t carve_bytes = 4096;
+
+/// The header of the slab or span that a unit belongs to.
+inline unit_header* first_header(unit_header* h) noexcept
+{
+    return h->kind == unit_kind::interior ? pointer_at<unit_header>(
+               address_of(h) - std::size_t{h->distance} * header_size)
+                                          : h;
+}
+
+inline slab* slab_of(const void* p) noexcept { return static_cast<slab*>(first_header(header_of(p))); }
+
+/// Effects: makes `units` units a slab of `block_size`-byte blocks, none carved yet.
+inline slab* make_slab(unit_header* first, unsigned units, bin_index bin, std::size_t block_size,
+                       cache_base* home, const cache_base* owner) noexcept
+{
+    slab* s = new (first) slab{};
+    s->owner = owner;
+    s->home = home;
+    s->kind = unit_kind::slab;
+    s->bin = bin;
+    s->block_size = static_cast<std::uint32_t>(block_size);
+    s->capacity = static_cast<std::uint16_t>(units * unit_size / block_size);
+    for (unsigned i = 1; i < units; ++i) {
+        auto* further = new (offset(first, i * header_size)) unit_header{};
+        further->kind = unit_kind::interior;
+        further->distance = static_cast<std::uint8_t>(i);
+    }
+    return s;
+}
+
+/// Effects: the units' headers say that nothing is there. Returns: how many there are.
+inline unsigned unmake_slab(slab* s) noexcept
+{
+    const auto units = static_cast<unsigned>(
+        divide_up(std::size_t{s->capacity} * s->block_size, unit_size));
+    for (unsigned i = 0; i < units; ++i) {
+        auto* h = offset<unit_header>(s, i * header_size);
+        h->owner = nullptr;
+        h->home = nullptr;
+        h->kind = unit_kind::none;
+    }
+    return units;
+}
+
+/// The range of blocks that carving adds next: indices [first, last).
+struct carving {
+    unsigned first;
+    unsigned last;
+};
+
+/// Effects: counts the next page's worth of blocks as carved. Requires: carved < capacity.
+inline carving carve(slab* s) noexcept
+{
+    const unsigned first = s->carved;
+    const auto in_page = static_cast<unsigned>(carve_bytes / s->block_size);
+    const unsigned wanted = first + (in_page > 0 ? in_page : 1);
+    const unsigned last = wanted < s->capacity ? wanted : s->capacity;
+    s->carved = static_cast<std::uint16_t>(last);
+    return {first, last};
+}
+
+/// Effects: carves, and lists the new blocks in ascending order. Requires: the free list is empty.
+inline void carve_blocks(slab* s) noexcept
+{
+    const carving c = carve(s);
+    auto* b = offset<block>(unit_memory(s), c.first * std::size_t{s->block_size});
+    s->free = b;
+    for (unsigned i = c.first + 1; i < c.last; ++i) {
+        auto* next = offset<block>(b, s->block_size);
+        b->next = next;
+        b = next;
+    }
+    b->next = nullptr;
+}
+
+} // namespace binmalloc::detail
+
+#endif
