@@ -1,41 +1,12 @@
-// binmalloc: huge spans, each a mapping of its own, and a cache of freed ones.
+// binmalloc: the huge spans of a page allocator, and a cache of freed ones.
 //
 // Layer: page allocator. Not thread safe: the page allocator's lock is held. No system calls here.
-//
-//   mapping                        block
-//   | region header ...  | unused  |                            |
-//   +--------------------+---------+----------------------------+
-//   |<--- lead: a multiple of the alignment --->|
-//
-// The mapping begins like a region, so that region_of() and header_of() work on its block. The lead
-// costs address space, and memory only for the page or two that hold the headers.
 #ifndef BINMALLOC_HUGE_SET_HPP
 #define BINMALLOC_HUGE_SET_HPP
 
-#include <binmalloc/region.hpp>
+#include <binmalloc/huge_mapping.hpp>
 
 namespace binmalloc::detail {
-
-/// The mapping of a huge span: where its block lies in it, and its bookkeeping.
-struct huge_layout {
-    std::size_t alignment; ///< of the mapping
-    std::size_t lead;      ///< from the mapping's start to the block
-
-    explicit huge_layout(std::size_t block_alignment) noexcept
-        // The block's unit must not be one of those whose headers hold the bookkeeping.
-        : alignment(block_alignment > region_size ? block_alignment : region_size),
-          lead(block_alignment > first_unit * unit_size
-                   ? block_alignment
-                   : std::size_t{1} << (floor_log2(first_unit * unit_size - 1) + 1))
-    {
-    }
-};
-
-inline void* huge_block(const span* s) noexcept
-{
-    // The one block that starts where a region would has the boundary header.
-    return s == &region_holding(s)->boundary ? offset(s, region_size) : unit_memory(s);
-}
 
 class huge_set {
     static constexpr unsigned cache_capacity = 16;

@@ -199,10 +199,11 @@ private:
 
     static void thread_exit(void* argument) noexcept
     {
-        // Where thread_locals are emulated they may be gone already, so the argument says it all.
         auto* m = static_cast<member*>(argument);
-        current_ = &no_cache_;
-        standing_.exited = true;
+        if constexpr (os::thread_locals_outlive_exit) {
+            current_ = &no_cache_;
+            standing_.exited = true;
+        }
         static_cast<pool_type*>(const_cast<void*>(m->pool))->end_lease(m);
     }
 
@@ -221,7 +222,7 @@ private:
             const os::keep_errno keep;
             p = pool_type::create();
             if (p == nullptr) return nullptr;
-            exit_key_.create(thread_exit);
+            exit_key_.template create<thread_exit>();
             pool_.store(p, std::memory_order_release);
         }
         // Registering may allocate, which works by now.

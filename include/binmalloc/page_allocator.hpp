@@ -12,6 +12,7 @@
 #ifndef BINMALLOC_PAGE_ALLOCATOR_HPP
 #define BINMALLOC_PAGE_ALLOCATOR_HPP
 
+#include <binmalloc/huge_mapping.hpp>
 #include <binmalloc/huge_set.hpp>
 #include <binmalloc/page_source.hpp>
 #include <binmalloc/region_set.hpp>
@@ -30,6 +31,7 @@ class basic_page_allocator {
     using unit_header = detail::unit_header;
     using unit_kind = detail::unit_kind;
     using unit_run = detail::unit_run;
+    using mapping = detail::huge_mapping<Source>;
     using guard = detail::lock_guard<Lock>;
 
 public:
@@ -42,8 +44,7 @@ public:
     {
         for (region *r = huge_.first_region(), *next; r != nullptr; r = next) {
             next = r->next_all;
-            const span* s = huge_header(r);
-            Source::release(s->mapping, s->mapping_bytes);
+            mapping::destroy(mapping::header(r));
         }
         for (region *r = regions_.first_region(), *next; r != nullptr; r = next) {
             next = r->next_all;
@@ -143,7 +144,7 @@ public:
         const auto step = static_cast<unsigned>(detail::divide_up(alignment, detail::unit_size));
         const unit_run run = acquire_run(count, step, zero);
         if (!run) return nullptr;
-        return emplace_span(run.header(), unit_kind::span, run.bytes());
+        return detail::make_span(run.header(), unit_kind::span, run.bytes());
     }
 
     /// Effects: frees a span. Requires: it is in no list.
@@ -193,20 +194,20 @@ public:
     {
         if (s->kind != unit_kind::huge || new_size <= detail::max_span_size
             || new_size > detail::max_request) return nullptr;
-        span* to = map_huge(grown(new_size), Source::page_size());
+        span* to = mapping::create(mapping::grown(new_size), Source::page_size(), this);
         if (to == nullptr) return nullptr;
         if (!Source::move(memory_of(s), s->bytes, memory_of(to), to->bytes)) {
-            Source::release(to->mapping, to->mapping_bytes);
+            mapping::destroy(to);
             return nullptr;
         }
         const std::size_t lead = s->mapping_bytes - s->bytes;
-        void* mapping = s->mapping;
+        void* old_mapping = s->mapping;
         {
             guard held(lock_);
             huge_.remove(s);
             huge_.add(to);
         }
-        Source::release(mapping, lead);
+        Source::release(old_mapping, lead);
         return to;
     }
 
@@ -221,14 +222,6 @@ public:
 
 private:
     enum trim_mode : bool { trim_aged, trim_all };
-
-    static span* emplace_span(unit_header* place, unit_kind kind, std::size_t bytes) noexcept
-    {
-        span* s = new (place) span{};
-        s->kind = kind;
-        s->bytes = bytes;
-        return s;
-    }
 
     static span* span_at(const void* p) noexcept
     {
@@ -303,44 +296,15 @@ private:
             }
         }
         zeroed = true;
-        span* s = map_huge(size, alignment);
+        span* s = mapping::create(size, alignment, this);
         if (s == nullptr) {
             trim(trim_all);
-            s = map_huge(size, alignment);
+            s = mapping::create(size, alignment, this);
         }
         if (s == nullptr) return nullptr;
         guard held(lock_);
         huge_.add(s);
         return s;
-    }
-
-    // Effects: maps a huge span that the set does not know yet.
-    span* map_huge(std::size_t size, std::size_t alignment) noexcept
-    {
-        const detail::huge_layout layout(alignment);
-        const std::size_t total = layout.lead + size;
-        auto* mapping = static_cast<std::byte*>(Source::reserve(total, layout.alignment));
-        if (mapping == nullptr) return nullptr;
-        std::byte* p = mapping + layout.lead;
-        region* r = detail::region_of(p);
-        if (!Source::commit(r, detail::first_unit * detail::header_size) || !Source::commit(p, size)) {
-            Source::release(mapping, total);
-            return nullptr;
-        }
-        new (r) region{};
-        r->pages = this;
-        r->magic = detail::region_magic;
-        r->longest = static_cast<std::uint32_t>(detail::unit_of(detail::header_of(p)));
-        span* s = emplace_span(detail::header_of(p), unit_kind::huge, size);
-        s->mapping = mapping;
-        s->mapping_bytes = total;
-        return s;
-    }
-
-    // A huge mapping's region has no free runs; `longest` says which of its units is the span's.
-    static span* huge_header(region* r) noexcept
-    {
-        return static_cast<span*>(detail::header_at(r, r->longest));
     }
 
     void deallocate_huge(span* s) noexcept
@@ -354,15 +318,8 @@ private:
             if (!kept) huge_.remove(s);
             due = trim_due();
         }
-        if (!kept) Source::release(s->mapping, s->mapping_bytes);
+        if (!kept) mapping::destroy(s);
         if (due) trim(trim_aged);
-    }
-
-    // The size of a huge span that grows: with an eighth to spare, growing step by step moves it only
-    // a logarithmic number of times. The spare part is address space until it is written.
-    static std::size_t grown(std::size_t size) noexcept
-    {
-        return detail::align_up(size + size / 8, Source::page_size());
     }
 
     bool resize_huge(span* s, std::size_t new_size) noexcept
@@ -370,7 +327,7 @@ private:
         const bool grow = new_size > s->bytes;
         if (new_size <= detail::max_span_size) return false;
         const std::size_t bytes =
-            grow ? grown(new_size) : detail::align_up(new_size, Source::page_size());
+            grow ? mapping::grown(new_size) : detail::align_up(new_size, Source::page_size());
         const std::size_t total = s->mapping_bytes - s->bytes + bytes;
         guard held(lock_);
         if (!Source::extend(s->mapping, s->mapping_bytes, total)) return false;
@@ -433,7 +390,7 @@ private:
             }
             if (idle != nullptr) {
                 given += idle->bytes;
-                Source::release(idle->mapping, idle->mapping_bytes);
+                mapping::destroy(idle);
                 continue;
             }
             given += run.bytes();

@@ -26,6 +26,8 @@
 #include <binmalloc/bitmap.hpp>
 #include <binmalloc/geometry.hpp>
 
+#include <new>
+
 namespace binmalloc::detail {
 
 struct cache_base;
@@ -151,6 +153,15 @@ template <class Pages>
 Pages& pages_of(const unit_header* h) noexcept
 {
     return *static_cast<Pages*>(const_cast<void*>(region_holding(h)->pages));
+}
+
+/// Effects: the unit's header says that a span begins there.
+inline span* make_span(unit_header* place, unit_kind kind, std::size_t bytes) noexcept
+{
+    span* s = new (place) span{};
+    s->kind = kind;
+    s->bytes = bytes;
+    return s;
 }
 
 /// A doubly linked list through the headers' links.

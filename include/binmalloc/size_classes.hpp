@@ -49,8 +49,8 @@ inline constexpr std::size_t default_size_count = [] {
 } // namespace detail
 
 /// The size classes that the process heap uses: 4 B to 16 KiB. Up to 64 B every multiple of 8, up to
-/// 256 B every multiple of 16, then eight steps per doubling: a request over 128 B wastes at most
-/// 11 % of its block.
+/// 256 B every multiple of 16, then eight steps per doubling: a request over 128 B wastes less
+/// than 11.2 % of its block.
 struct default_size_classes {
     static constexpr auto sizes = [] {
         std::array<std::uint32_t, detail::default_size_count> all{};

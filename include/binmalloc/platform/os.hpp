@@ -13,7 +13,7 @@
 //                                 does anything
 //   decommit(p, size)             gives the memory behind the addresses back. True: it is usable
 //                                 again (after commit) and reads as zero
-//   release(p, size)              ends a reservation, whole or (where release_parts) in part
+//   release(p, size)              ends a reservation
 //   extend(p, size, new_size)     grows or shrinks a reservation in place; false: not possible
 //   move(p, size, to, to_size)    moves the pages of a reservation onto the front of another one
 //                                 and ends the first; false: not possible, nothing has changed
@@ -23,9 +23,11 @@
 //   yield()                       lets another thread run
 //   now_ms()                      milliseconds of a clock that never goes back; cheap, coarse
 // Process and threads.
-//   thread_exit_key               calls back at the end of each thread that armed it
+//   thread_exit_key               calls back at the end of each thread that armed it;
+//                                 thread_locals_outlive_exit says if thread_local objects without
+//                                 destructor still exist then
 //   on_fork(prepare, parent, child)
-//   fatal(message, p)             one line on stderr, then abort
+//   write_error(text, size)       to stderr, without allocating
 #ifndef BINMALLOC_PLATFORM_OS_HPP
 #define BINMALLOC_PLATFORM_OS_HPP
 
@@ -36,5 +38,27 @@
 #else
 #    include <binmalloc/platform/posix.hpp>
 #endif
+
+namespace binmalloc::os {
+
+/// Effects: one line on stderr, which names the address, then abort. Never allocates.
+[[noreturn]] BINMALLOC_SLOW inline void fatal(const char* message, const void* p) noexcept
+{
+    char line[160];
+    std::size_t n = 0;
+    const auto put = [&](const char* text) {
+        while (*text != '\0' && n < sizeof line - 20) line[n++] = *text++;
+    };
+    put("binmalloc: ");
+    put(message);
+    put(": 0x");
+    for (int shift = static_cast<int>(sizeof(void*)) * 8 - 4; shift >= 0; shift -= 4)
+        line[n++] = "0123456789abcdef"[(detail::address_of(p) >> shift) & 15];
+    line[n++] = '\n';
+    write_error(line, n);
+    std::abort();
+}
+
+} // namespace binmalloc::os
 
 #endif

@@ -18,7 +18,7 @@
 namespace binmalloc::os {
 
 inline constexpr bool commit_needed = false;
-inline constexpr bool release_parts = true;
+inline constexpr bool thread_locals_outlive_exit = true;
 
 /// Restores errno at the end of its scope: `free` must not change it.
 class keep_errno {
@@ -154,10 +154,11 @@ inline std::uint64_t now_ms() noexcept
 /// A pthread key: unlike the destructor of a thread_local, registering one never allocates.
 class thread_exit_key {
 public:
-    /// Effects: from now on `callback(argument)` runs at the end of every thread that calls arm().
-    bool create(void (*callback)(void*)) noexcept
+    /// Effects: from now on `Callback(argument)` runs at the end of every thread that calls arm().
+    template <void (*Callback)(void*)>
+    bool create() noexcept
     {
-        return created_ = pthread_key_create(&key_, callback) == 0;
+        return created_ = pthread_key_create(&key_, Callback) == 0;
     }
 
     /// Requires: argument != null. May call calloc once in a thread where very many keys exist, so
@@ -177,21 +178,15 @@ inline void on_fork(void (*prepare)(), void (*parent)(), void (*child)()) noexce
     pthread_atfork(prepare, parent, child);
 }
 
-[[noreturn]] BINMALLOC_SLOW inline void fatal(const char* message, const void* p) noexcept
+/// Effects: writes to stderr, unbuffered.
+inline void write_error(const char* line, std::size_t size) noexcept
 {
-    char line[160];
-    std::size_t n = 0;
-    const auto put = [&](const char* text) {
-        while (*text != '\0' && n < sizeof line - 20) line[n++] = *text++;
-    };
-    put("binmalloc: ");
-    put(message);
-    put(": 0x");
-    for (int shift = static_cast<int>(sizeof(void*)) * 8 - 4; shift >= 0; shift -= 4)
-        line[n++] = "0123456789abcdef"[(detail::address_of(p) >> shift) & 15];
-    line[n++] = '\n';
-    if (write(2, line, n) < 0) std::abort();
-    std::abort();
+    while (size != 0) {
+        const ssize_t n = write(2, line, size);
+        if (n <= 0) return;
+        line += n;
+        size -= static_cast<std::size_t>(n);
+    }
 }
 
 } // namespace binmalloc::os

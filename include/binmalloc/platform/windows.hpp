@@ -1,0 +1,180 @@
+// binmalloc: the platform contract (see os.hpp) for Windows.
+//
+// Layer: platform. The few functions of kernel32 are declared here: <windows.h> would put thousands
+// of names and macros into every source file that includes a header of ours.
+#ifndef BINMALLOC_PLATFORM_WINDOWS_HPP
+#define BINMALLOC_PLATFORM_WINDOWS_HPP
+
+#include <binmalloc/bits.hpp>
+#include <binmalloc/config.hpp>
+
+#include <cerrno>
+#include <cstdlib>
+#if defined(_MSC_VER)
+#    include <intrin.h>
+#endif
+
+struct _OVERLAPPED;
+
+extern "C" {
+__declspec(dllimport) void* __stdcall VirtualAlloc(void*, std::size_t, unsigned long, unsigned long);
+__declspec(dllimport) int __stdcall VirtualFree(void*, std::size_t, unsigned long);
+__declspec(dllimport) unsigned long __stdcall GetActiveProcessorCount(unsigned short);
+__declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
+__declspec(dllimport) int __stdcall SwitchToThread(void);
+__declspec(dllimport) unsigned long __stdcall FlsAlloc(void(__stdcall*)(void*));
+__declspec(dllimport) int __stdcall FlsSetValue(unsigned long, void*);
+__declspec(dllimport) void* __stdcall GetStdHandle(unsigned long);
+__declspec(dllimport) int __stdcall WriteFile(void*, const void*, unsigned long, unsigned long*,
+                                              _OVERLAPPED*);
+__declspec(dllimport) unsigned long __stdcall GetLastError(void);
+__declspec(dllimport) void __stdcall SetLastError(unsigned long);
+}
+
+namespace binmalloc::os {
+
+inline constexpr bool commit_needed = true;
+// g++ emulates thread_local here, and its storage is freed before the exit callback runs.
+#if defined(__GNUC__) && !defined(__clang__)
+inline constexpr bool thread_locals_outlive_exit = false;
+#else
+inline constexpr bool thread_locals_outlive_exit = true;
+#endif
+
+namespace win {
+// The names and values of the Windows SDK, in our spelling.
+inline constexpr unsigned long mem_commit = 0x1000;
+inline constexpr unsigned long mem_reserve = 0x2000;
+inline constexpr unsigned long mem_decommit = 0x4000;
+inline constexpr unsigned long mem_release = 0x8000;
+inline constexpr unsigned long page_noaccess = 0x01;
+inline constexpr unsigned long page_readwrite = 0x04;
+inline constexpr unsigned short all_processor_groups = 0xffff;
+inline constexpr unsigned long fls_out_of_indexes = 0xffffffff;
+inline constexpr unsigned long std_error_handle = static_cast<unsigned long>(-12);
+} // namespace win
+
+/// Restores errno and the last error at the end of its scope: `free` must not change them.
+class keep_errno {
+public:
+    keep_errno() noexcept : errno_(errno), last_error_(GetLastError()) {}
+    ~keep_errno()
+    {
+        errno = errno_;
+        SetLastError(last_error_);
+    }
+    keep_errno(const keep_errno&) = delete;
+    keep_errno& operator=(const keep_errno&) = delete;
+
+private:
+    int errno_;
+    unsigned long last_error_;
+};
+
+/// 4 KiB on every processor that Windows runs on; reservations begin at multiples of 64 KiB.
+inline std::size_t page_size() noexcept { return 4096; }
+
+inline void release(void* p, std::size_t) noexcept { VirtualFree(p, 0, win::mem_release); }
+
+inline void* reserve_at(void* hint, std::size_t size) noexcept
+{
+    return VirtualAlloc(hint, size, win::mem_reserve, win::page_noaccess);
+}
+
+inline void* reserve(std::size_t size, std::size_t alignment) noexcept
+{
+    void* p = reserve_at(nullptr, size);
+    if (p == nullptr || detail::is_aligned(p, alignment)) return p;
+    release(p, size);
+    if (size > SIZE_MAX - alignment) return nullptr;
+    // A reservation cannot be trimmed. So one that is too large shows where an aligned one fits, and
+    // is given up for it; another thread may come between, hence the tries.
+    for (int tries = 0; tries < 16; ++tries) {
+        void* wide = reserve_at(nullptr, size + alignment);
+        if (wide == nullptr) return nullptr;
+        void* aligned = detail::pointer_at(detail::align_up(detail::address_of(wide), alignment));
+        release(wide, size + alignment);
+        if (reserve_at(aligned, size) == aligned) return aligned;
+    }
+    return nullptr;
+}
+
+inline bool commit(void* p, std::size_t size) noexcept
+{
+    return VirtualAlloc(p, size, win::mem_commit, win::page_readwrite) != nullptr;
+}
+
+inline bool decommit(void* p, std::size_t size) noexcept
+{
+    return VirtualFree(p, size, win::mem_decommit) != 0;
+}
+
+inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
+{
+    if (new_size < size) return decommit(detail::offset(p, new_size), size - new_size);
+    return new_size == size;
+}
+
+inline bool move(void*, std::size_t, void*, std::size_t) noexcept { return false; }
+
+inline unsigned cpu_count() noexcept
+{
+    const unsigned long count = GetActiveProcessorCount(win::all_processor_groups);
+    return count > 0 ? static_cast<unsigned>(count) : 1;
+}
+
+inline void pause() noexcept
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(_M_X64) || defined(_M_IX86)
+    _mm_pause();
+#elif defined(__aarch64__) || defined(_M_ARM64)
+    __yield();
+#endif
+}
+
+inline void yield() noexcept { SwitchToThread(); }
+
+inline std::uint64_t now_ms() noexcept { return GetTickCount64(); }
+
+/// A fibre-local slot: its callback runs at the end of each thread that set it.
+class thread_exit_key {
+public:
+    /// Effects: from now on `Callback(argument)` runs at the end of every thread that calls arm().
+    template <void (*Callback)(void*)>
+    bool create() noexcept
+    {
+        index_ = FlsAlloc(call<Callback>);
+        return index_ != win::fls_out_of_indexes;
+    }
+
+    /// Requires: argument != null. False: there will be no callback.
+    bool arm(void* argument) noexcept
+    {
+        return index_ != win::fls_out_of_indexes && FlsSetValue(index_, argument) != 0;
+    }
+
+private:
+    template <void (*Callback)(void*)>
+    static void __stdcall call(void* argument)
+    {
+        Callback(argument);
+    }
+
+    unsigned long index_ = win::fls_out_of_indexes;
+};
+
+inline void on_fork(void (*)(), void (*)(), void (*)()) noexcept {}
+
+/// Effects: writes to stderr, unbuffered.
+inline void write_error(const char* line, std::size_t size) noexcept
+{
+    unsigned long written = 0;
+    WriteFile(GetStdHandle(win::std_error_handle), line, static_cast<unsigned long>(size), &written,
+              nullptr);
+}
+
+} // namespace binmalloc::os
+
+#endif
