@@ -189,7 +189,7 @@ private:
 };
 
 #if BINMALLOC_HAS_MEMORY_RESOURCE
-/// A std::pmr resource on an arena, which must outlive it.
+/// A std::pmr resource on an arena, which must outlive it. Resources on one arena are equal.
 template <class Arena = arena>
 class arena_resource : public std::pmr::memory_resource {
 public:
@@ -207,7 +207,13 @@ private:
 
     bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override
     {
-        return this == &other;
+        if (this == &other) return true;
+#    if defined(__cpp_rtti)
+        const auto* same = dynamic_cast<const arena_resource*>(&other);
+        return same != nullptr && same->arena_ == arena_;
+#    else
+        return false;
+#    endif
     }
 
     Arena* arena_;

@@ -26,8 +26,9 @@ inline constexpr std::size_t max_block_size = unit_size;
 /// A slab has at most so many units (a header says in a byte how far it is from the slab's first).
 inline constexpr unsigned max_slab_units = 8;
 
-/// Spans up to half a region come from regions, larger ones have a mapping of their own.
-inline constexpr std::size_t max_span_size = region_size / 2;
+/// Spans up to an eighth of a region come from regions: several fit, whatever their sizes. Larger
+/// ones have a mapping of their own.
+inline constexpr std::size_t max_span_size = region_size / 8;
 
 /// No request may be larger, whatever its alignment: sums of two such sizes never wrap.
 inline constexpr std::size_t max_request = (SIZE_MAX >> 1) - 2 * region_size;

@@ -134,7 +134,8 @@ public:
     /// Returns: bytes that may be used at `p`; 0 for null.
     static std::size_t usable_size(const void* p) noexcept { return detail::usable_size(p); }
 
-    /// Returns: bytes that a block allocated for such a request would have.
+    /// Returns: bytes that a block allocated for such a request would have; one over 4 MiB may have
+    /// up to a quarter more, when it was in use before.
     static std::size_t good_size(std::size_t size) noexcept
     {
         return good_size(size, detail::natural_alignment_of(size));

@@ -114,7 +114,8 @@ struct heap_operations {
         const bin_index bin = table::of(size, alignment);
         if (bin != table::none) return table::sizes[bin];
         if (size > max_request) return size;
-        return size > max_span_size ? align_up(size, os::page_size()) : align_up(size, unit_size);
+        const bool huge = size > max_span_size || alignment > max_span_size;
+        return align_up(size == 0 ? 1 : size, huge ? os::page_size() : unit_size);
     }
 
 private:
@@ -139,7 +140,8 @@ private:
     {
         auto& pages = pages_of<Pages>(s);
         if (pages.resize(s, new_size)) return Pages::memory_of(s);
-        if (s->kind != unit_kind::huge || alignment > unit_size) return nullptr;
+        if (s->kind != unit_kind::huge || new_size <= s->bytes || alignment > unit_size)
+            return nullptr;
         cache_base* home = s->home;
         if (home != nullptr) home->detach(s);
         span* moved = pages.move(s, new_size);

@@ -69,11 +69,12 @@ struct huge_mapping {
     /// The span of a huge mapping. Its region has no free runs; `longest` says which unit it is.
     static span* header(region* r) noexcept { return static_cast<span*>(header_at(r, r->longest)); }
 
-    /// The size to give a huge span that grows: with an eighth to spare, growing step by step moves
-    /// it only a logarithmic number of times. The spare part is address space until it is written.
-    static std::size_t grown(std::size_t size) noexcept
+    /// The bytes to give a huge span for a new size. Growing, with an eighth to spare: growing step
+    /// by step then moves it only a logarithmic number of times, and the spare part is address space
+    /// until it is written.
+    static std::size_t fitting(const span* s, std::size_t size) noexcept
     {
-        return align_up(size + size / 8, Source::page_size());
+        return align_up(size > s->bytes ? size + size / 8 : size, Source::page_size());
     }
 };
 

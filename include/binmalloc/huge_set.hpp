@@ -39,17 +39,34 @@ public:
         reserved_bytes_ -= s->mapping_bytes;
     }
 
-    /// Effects: takes the best fit from the cache: at most a quarter larger than asked for.
+    /// Effects: takes a mapping from the cache: the smallest that holds `size`; if that wastes more
+    /// than a quarter, or none does, the largest below; the caller makes it fit.
     span* acquire(std::size_t size, std::size_t alignment) noexcept
     {
-        span** best = nullptr;
+        span** above = nullptr;
+        span** below = nullptr;
         for (unsigned i = 0; i < cached_count_; ++i) {
             span* s = cached_[i];
-            if (s->bytes < size || s->bytes - size > size / 4) continue;
             if (!is_aligned(huge_block(s), alignment)) continue;
-            if (best == nullptr || s->bytes < (*best)->bytes) best = &cached_[i];
+            if (s->bytes >= size) {
+                if (above == nullptr || s->bytes < (*above)->bytes) above = &cached_[i];
+            } else if (below == nullptr || s->bytes > (*below)->bytes) {
+                below = &cached_[i];
+            }
         }
-        return best != nullptr ? take(best) : nullptr;
+        if (above != nullptr && ((*above)->bytes - size <= size / 4 || below == nullptr))
+            return take(above);
+        return below != nullptr ? take(below) : nullptr;
+    }
+
+    /// Effects: counts a mapping that is handed out with another size.
+    void resize(span* s, std::size_t bytes) noexcept
+    {
+        const std::size_t lead = s->mapping_bytes - s->bytes;
+        live_bytes_ += bytes - s->bytes;
+        reserved_bytes_ += bytes - s->bytes;
+        s->bytes = bytes;
+        s->mapping_bytes = lead + bytes;
     }
 
     /// Effects: keeps a freed mapping for reuse. False: the cache has no room for another.
@@ -82,7 +99,6 @@ private:
         live_bytes_ += s->bytes;
         return s;
     }
-
 
     region* all_ = nullptr;
     span* cached_[cache_capacity]{};

@@ -79,18 +79,31 @@ BINMALLOC_EXPORT void free_aligned_sized(void* p, size_t, size_t) { binmalloc::d
 BINMALLOC_EXPORT void cfree(void* p) { binmalloc::deallocate(p); }
 
 #if defined(__GLIBC__)
-#    define BINMALLOC_ALIAS(name) __attribute__((alias(name))) BINMALLOC_EXPORT
-BINMALLOC_ALIAS("malloc") void* __libc_malloc(size_t);
-BINMALLOC_ALIAS("free") void __libc_free(void*);
-BINMALLOC_ALIAS("cfree") void __libc_cfree(void*);
-BINMALLOC_ALIAS("calloc") void* __libc_calloc(size_t, size_t);
-BINMALLOC_ALIAS("realloc") void* __libc_realloc(void*, size_t);
-BINMALLOC_ALIAS("reallocarray") void* __libc_reallocarray(void*, size_t, size_t);
-BINMALLOC_ALIAS("memalign") void* __libc_memalign(size_t, size_t);
-BINMALLOC_ALIAS("valloc") void* __libc_valloc(size_t);
-BINMALLOC_ALIAS("pvalloc") void* __libc_pvalloc(size_t);
-BINMALLOC_ALIAS("posix_memalign") int __posix_memalign(void**, size_t, size_t);
-#    undef BINMALLOC_ALIAS
+BINMALLOC_EXPORT void* __libc_malloc(size_t size) { return binmalloc::detail::c::malloc(size); }
+BINMALLOC_EXPORT void __libc_free(void* p) { binmalloc::deallocate(p); }
+BINMALLOC_EXPORT void __libc_cfree(void* p) { binmalloc::deallocate(p); }
+BINMALLOC_EXPORT void* __libc_calloc(size_t count, size_t size)
+{
+    return binmalloc::detail::c::calloc(count, size);
+}
+BINMALLOC_EXPORT void* __libc_realloc(void* p, size_t size)
+{
+    return binmalloc::detail::c::realloc(p, size);
+}
+BINMALLOC_EXPORT void* __libc_reallocarray(void* p, size_t count, size_t size)
+{
+    return binmalloc::detail::c::reallocarray(p, count, size);
+}
+BINMALLOC_EXPORT void* __libc_memalign(size_t alignment, size_t size)
+{
+    return binmalloc::detail::c::aligned_alloc(alignment, size);
+}
+BINMALLOC_EXPORT void* __libc_valloc(size_t size) { return binmalloc::detail::c::valloc(size); }
+BINMALLOC_EXPORT void* __libc_pvalloc(size_t size) { return binmalloc::detail::c::pvalloc(size); }
+BINMALLOC_EXPORT int __posix_memalign(void** result, size_t alignment, size_t size)
+{
+    return binmalloc::detail::c::posix_memalign(result, alignment, size);
+}
 #endif
 
 } // extern "C"

@@ -3,7 +3,7 @@
 // Layer: page allocator. Thread safe with the default lock. Usable by itself: each object is
 // independent and returns everything to the OS when it is destroyed.
 //
-// Spans up to half a region are runs of units in regions (region_set.hpp); larger ones, and those of
+// Spans up to an eighth of a region are runs of units in regions (region_set.hpp); larger ones, and those of
 // very large alignment, have mappings of their own (huge_set.hpp). Freed memory waits for reuse
 // until it is older than the footprint's delay or more than its share of what is live; both are
 // checked as the allocator is used. purge() does not wait.
@@ -77,12 +77,13 @@ public:
     void* reallocate(void* p, std::size_t new_size) noexcept
     {
         if (p == nullptr) return allocate(new_size);
+        if (new_size > detail::max_request) return nullptr;
         span* s = span_at(p);
         if (resize(s, new_size)) return p;
         if (span* moved = move(s, new_size)) return memory_of(moved);
 
         // Some slack, so that a block that keeps growing is not copied at every step.
-        void* to = allocate(new_size + new_size / 8);
+        void* to = new_size > s->bytes ? allocate(new_size + new_size / 8) : nullptr;
         if (to == nullptr) to = allocate(new_size);
         if (to == nullptr) return nullptr;
         std::memcpy(to, p, s->bytes < new_size ? s->bytes : new_size);
@@ -137,7 +138,7 @@ public:
         if (size > detail::max_request || !detail::is_power_of_two(alignment)
             || alignment > detail::max_alignment) return nullptr;
         if (size == 0) size = 1;
-        if (size > detail::max_span_size || alignment > detail::max_span_size / 8)
+        if (size > detail::max_span_size || alignment > detail::max_span_size)
             return allocate_huge(size, alignment, zero);
 
         const auto count = static_cast<unsigned>(detail::divide_up(size, detail::unit_size));
@@ -165,7 +166,8 @@ public:
     {
         if (new_size > detail::max_request) return false;
         if (new_size <= s->bytes && new_size >= s->bytes / 2) return true;
-        if (s->kind == unit_kind::huge) return resize_huge(s, new_size);
+        if (s->kind == unit_kind::huge)
+            return new_size > detail::max_span_size && resize_huge(s, mapping::fitting(s, new_size));
 
         const auto old_count = static_cast<unsigned>(s->bytes / detail::unit_size);
         const std::size_t new_count = detail::divide_up(new_size | 1, detail::unit_size);
@@ -189,26 +191,12 @@ public:
     }
 
     /// Effects: moves a huge span's pages, not its content, to where it can have the new size.
-    /// Returns: its new header; null: not possible, nothing has changed. Requires: it is in no list.
+    /// Returns: its new header; null: not possible, nothing has changed. Requires: it is in no list,
+    /// the new size is larger.
     span* move(span* s, std::size_t new_size) noexcept
     {
-        if (s->kind != unit_kind::huge || new_size <= detail::max_span_size
-            || new_size > detail::max_request) return nullptr;
-        span* to = mapping::create(mapping::grown(new_size), Source::page_size(), this);
-        if (to == nullptr) return nullptr;
-        if (!Source::move(memory_of(s), s->bytes, memory_of(to), to->bytes)) {
-            mapping::destroy(to);
-            return nullptr;
-        }
-        const std::size_t lead = s->mapping_bytes - s->bytes;
-        void* old_mapping = s->mapping;
-        {
-            guard held(lock_);
-            huge_.remove(s);
-            huge_.add(to);
-        }
-        Source::release(old_mapping, lead);
-        return to;
+        if (s->kind != unit_kind::huge || new_size > detail::max_request) return nullptr;
+        return move_huge(s, mapping::fitting(s, new_size));
     }
 
     /// The block that a span's header describes.
@@ -285,18 +273,25 @@ private:
 
     span* allocate_huge(std::size_t size, std::size_t alignment, bool& zeroed) noexcept
     {
-        const std::size_t page = Source::page_size();
-        size = detail::align_up(size, page);
+        size = detail::align_up(size, Source::page_size());
+        span* s;
         {
             guard held(lock_);
-            if (span* s = huge_.acquire(size, alignment)) {
-                zeroed = false;
-                s->kind = unit_kind::huge;
-                return s;
-            }
+            s = huge_.acquire(size, alignment);
+        }
+        if (s != nullptr) {
+            zeroed = false;
+            s->kind = unit_kind::huge;
+            if (s->bytes >= size && s->bytes - size <= size / 4) return s;
+            // Resizing a mapping costs less than faulting its pages in again.
+            if (resize_huge(s, size)) return s;
+            if (alignment <= detail::unit_size)
+                if (span* moved = move_huge(s, size)) return moved;
+            if (s->bytes >= size) return s;
+            forget_huge(s);
         }
         zeroed = true;
-        span* s = mapping::create(size, alignment, this);
+        s = mapping::create(size, alignment, this);
         if (s == nullptr) {
             trim(trim_all);
             s = mapping::create(size, alignment, this);
@@ -322,20 +317,44 @@ private:
         if (due) trim(trim_aged);
     }
 
-    bool resize_huge(span* s, std::size_t new_size) noexcept
+    void forget_huge(span* s) noexcept
     {
-        const bool grow = new_size > s->bytes;
-        if (new_size <= detail::max_span_size) return false;
-        const std::size_t bytes =
-            grow ? mapping::grown(new_size) : detail::align_up(new_size, Source::page_size());
-        const std::size_t total = s->mapping_bytes - s->bytes + bytes;
+        {
+            guard held(lock_);
+            huge_.remove(s);
+        }
+        mapping::destroy(s);
+    }
+
+    // Effects: resizes in place to `bytes`, a multiple of the OS page.
+    bool resize_huge(span* s, std::size_t bytes) noexcept
+    {
+        const std::size_t lead = s->mapping_bytes - s->bytes;
+        if (!Source::extend(s->mapping, s->mapping_bytes, lead + bytes)) return false;
         guard held(lock_);
-        if (!Source::extend(s->mapping, s->mapping_bytes, total)) return false;
-        huge_.remove(s);
-        s->bytes = bytes;
-        s->mapping_bytes = total;
-        huge_.add(s);
+        huge_.resize(s, bytes);
         return true;
+    }
+
+    // Effects: moves the pages into a mapping of `bytes`. Null: not possible, nothing has changed.
+    span* move_huge(span* s, std::size_t bytes) noexcept
+    {
+        if (bytes < s->bytes) return nullptr;
+        span* to = mapping::create(bytes, detail::unit_size, this);
+        if (to == nullptr) return nullptr;
+        if (!Source::move(memory_of(s), s->bytes, memory_of(to), to->bytes)) {
+            mapping::destroy(to);
+            return nullptr;
+        }
+        const std::size_t lead = s->mapping_bytes - s->bytes;
+        void* old_mapping = s->mapping;
+        {
+            guard held(lock_);
+            huge_.remove(s);
+            huge_.add(to);
+        }
+        Source::release(old_mapping, lead);
+        return to;
     }
 
     std::size_t dirty_bytes() const noexcept

@@ -1,0 +1,2 @@
+// operator new and delete of the whole program.
+#include <binmalloc/override_new_delete.hpp>

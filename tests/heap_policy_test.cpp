@@ -1,0 +1,555 @@
+// Heaps of one's own: other size classes, other limits, and a page source that counts and refuses.
+#include <binmalloc/binmalloc.hpp>
+
+#include "support/live_blocks.hpp"
+#include "support/pattern.hpp"
+#include "support/process.hpp"
+#include "support/random.hpp"
+#include "support/scale.hpp"
+#include "support/threads.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace {
+
+using namespace binmalloc_test;
+
+// --- what the concepts take and what they refuse; compile_fail/ has the errors that a user sees
+
+struct empty_sizes {
+    static constexpr std::array<std::uint32_t, 0> sizes{};
+};
+struct descending_sizes {
+    static constexpr std::array<std::uint32_t, 2> sizes{32, 16};
+};
+struct signed_sizes {
+    static constexpr std::array<int, 2> sizes{16, 32};
+};
+struct run_time_sizes {
+    static inline std::array<std::uint32_t, 2> sizes{16, 32};
+};
+struct powers_of_two {
+    static constexpr std::array<std::uint32_t, 11> sizes{8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
+};
+
+static_assert(binmalloc::size_class_policy<binmalloc::default_size_classes>);
+static_assert(binmalloc::size_class_policy<powers_of_two>);
+static_assert(!binmalloc::size_class_policy<empty_sizes>);
+static_assert(!binmalloc::size_class_policy<descending_sizes>);
+static_assert(!binmalloc::size_class_policy<signed_sizes>);
+static_assert(!binmalloc::size_class_policy<run_time_sizes>);
+static_assert(!binmalloc::size_class_policy<int>);
+
+static_assert(binmalloc::page_source<binmalloc::os_pages>);
+static_assert(!binmalloc::page_source<int>);
+static_assert(!binmalloc::page_source<binmalloc::default_footprint>);
+
+static_assert(binmalloc::footprint_policy<binmalloc::default_footprint>);
+static_assert(!binmalloc::footprint_policy<int>);
+static_assert(!binmalloc::footprint_policy<binmalloc::os_pages>);
+
+static_assert(binmalloc::heap_policy<binmalloc::default_policy>);
+static_assert(binmalloc::heap_policy<binmalloc::single_cache_policy>);
+static_assert(!binmalloc::heap_policy<int>);
+static_assert(!binmalloc::heap_policy<binmalloc::os_pages>);
+
+// --- heaps that must behave like any other
+
+struct powers_policy : binmalloc::default_policy {
+    using size_classes = powers_of_two;
+};
+
+/// A single class; everything over 64 bytes is a span.
+struct one_size {
+    static constexpr std::array<std::uint32_t, 1> sizes{64};
+};
+struct one_size_policy : binmalloc::default_policy {
+    using size_classes = one_size;
+};
+
+/// As many classes as there may be, hardly any of them fit for malloc's alignment.
+struct many_sizes {
+    static constexpr auto sizes = [] {
+        std::array<std::uint32_t, 250> all{};
+        std::uint32_t size = 24;
+        for (std::uint32_t& one : all) {
+            one = size;
+            size += 64;
+        }
+        all.back() = 16384;
+        return all;
+    }();
+};
+struct many_sizes_policy : binmalloc::default_policy {
+    using size_classes = many_sizes;
+};
+
+/// Keeps nothing for reuse.
+struct frugal_footprint : binmalloc::default_footprint {
+    static constexpr std::uint64_t purge_delay_ms = 0;
+    static constexpr std::size_t dirty_floor = 0;
+    static constexpr std::size_t dirty_divisor = std::size_t{1} << 30;
+    static constexpr std::size_t outbox_bytes = 0;
+    static constexpr std::uint32_t outbox_blocks = 1;
+};
+struct frugal_policy : binmalloc::default_policy {
+    using footprint = frugal_footprint;
+};
+struct frugal_single_policy : frugal_policy {
+    using threading = binmalloc::single_cache;
+};
+
+template <class Policy>
+class HeapOf : public testing::Test {
+protected:
+    using heap_type = binmalloc::basic_heap<Policy>;
+};
+
+class policy_names {
+public:
+    template <class Policy>
+    static std::string GetName(int) {
+        if (std::is_same_v<Policy, binmalloc::default_policy>) return "default";
+        if (std::is_same_v<Policy, binmalloc::single_cache_policy>) return "single_cache";
+        if (std::is_same_v<Policy, powers_policy>) return "powers_of_two";
+        if (std::is_same_v<Policy, one_size_policy>) return "one_size";
+        if (std::is_same_v<Policy, many_sizes_policy>) return "many_sizes";
+        if (std::is_same_v<Policy, frugal_policy>) return "frugal";
+        return "frugal_single_cache";
+    }
+};
+using policies = testing::Types<binmalloc::default_policy, binmalloc::single_cache_policy, powers_policy,
+                                one_size_policy, many_sizes_policy, frugal_policy, frugal_single_policy>;
+TYPED_TEST_SUITE(HeapOf, policies, policy_names);
+
+TYPED_TEST(HeapOf, blocks_of_every_size_are_aligned_and_apart) {
+    using heap = typename TestFixture::heap_type;
+    live_blocks live;
+    std::vector<live_block> blocks;
+    const auto add = [&](void* address, std::size_t size, std::size_t alignment, std::size_t good) {
+        const live_block block{address, size, alignment, blocks.size()};
+        ASSERT_NE(address, nullptr) << "size " << size << ", alignment " << alignment;
+        ASSERT_TRUE(is_aligned(address, alignment)) << "size " << size << ", alignment " << alignment;
+        ASSERT_GE(heap::usable_size(address), size) << "alignment " << alignment;
+        ASSERT_EQ(heap::usable_size(address), good) << "size " << size << ", alignment " << alignment;
+        ASSERT_TRUE(live.add(block, heap::usable_size(address))) << "overlap, size " << size;
+        blocks.push_back(block);
+    };
+    for (std::size_t size = 0; size <= 300 * kib; size += size < 300 ? 1 : size / 10) {
+        add(heap::allocate(size), size, size >= 16 ? 16 : 8, heap::good_size(size));
+        for (std::size_t alignment = 1; alignment <= 64 * kib; alignment *= 4) {
+            add(heap::allocate(size, alignment), size, alignment, heap::good_size(size, alignment));
+        }
+    }
+    for (const live_block& block : blocks) {
+        ASSERT_TRUE(live.remove(block)) << "overwritten: size " << block.size;
+        heap::deallocate(block.address);
+    }
+}
+
+TYPED_TEST(HeapOf, reallocates_and_clears) {
+    using heap = typename TestFixture::heap_type;
+    void* block = nullptr;
+    std::size_t old_size = 0;
+    random_source random(seed());
+    for (std::size_t step = 0; step < scaled(3000, 300); ++step) {
+        const std::size_t size = 1 + random.size_up_to(random.one_in(20) ? 2 * mib : 20 * kib);
+        block = heap::reallocate(block, size);
+        ASSERT_NE(block, nullptr);
+        ASSERT_TRUE(holds_prefix(block, std::min(old_size, size), 1)) << old_size << " -> " << size;
+        fill(block, size, 1);
+        old_size = size;
+        void* const zeroed = heap::allocate_zeroed(size);
+        ASSERT_TRUE(all_zero(zeroed, size)) << size;
+        fill(zeroed, heap::usable_size(zeroed), 2);
+        heap::deallocate(zeroed, size);
+    }
+    heap::deallocate(block);
+    EXPECT_EQ(heap::allocate(opaque(SIZE_MAX)), nullptr);
+    EXPECT_EQ(heap::allocate(10, 3), nullptr);
+}
+
+TYPED_TEST(HeapOf, several_threads_exchange_blocks) {
+    using heap = typename TestFixture::heap_type;
+    std::vector<std::atomic<std::uint64_t*>> slots(64);
+    std::atomic<std::size_t> damaged = 0;
+    run_threads(8, [&](std::size_t me) {
+        random_source random(seed() + me);
+        for (std::size_t step = 0; step < scaled(10000, 1000); ++step) {
+            const std::size_t size = 16 + random.size_up_to(random.one_in(100) ? 64 * kib : 1000);
+            auto* const mine = static_cast<std::uint64_t*>(heap::allocate(size));
+            if (mine == nullptr) {
+                ++damaged;
+                continue;
+            }
+            mine[0] = size;
+            fill(mine + 1, size - 8, size);
+            std::uint64_t* const theirs = slots[random.below(slots.size())].exchange(mine);
+            if (theirs == nullptr) continue;
+            damaged += holds(theirs + 1, theirs[0] - 8, theirs[0]) ? 0 : 1;
+            heap::deallocate(theirs);
+        }
+    });
+    for (auto& slot : slots) heap::deallocate(slot.load());
+    EXPECT_EQ(damaged.load(), 0U);
+}
+
+TYPED_TEST(HeapOf, serves_containers) {
+    using heap = typename TestFixture::heap_type;
+    std::list<int, binmalloc::heap_allocator<int, heap>> list;
+    std::vector<double, binmalloc::heap_allocator<double, heap>> vector;
+    for (int i = 0; i < 20000; ++i) {
+        list.push_back(i);
+        vector.push_back(i);
+    }
+    EXPECT_TRUE(std::equal(list.begin(), list.end(), vector.begin(), vector.end(),
+                           [](int a, double b) { return static_cast<double>(a) == b; }));
+}
+
+TEST(HeapPolicy, own_size_classes_are_what_blocks_get) {
+    using heap = binmalloc::basic_heap<powers_policy>;
+    EXPECT_EQ(heap::good_size(100), 128U);
+    EXPECT_EQ(heap::good_size(129), 256U);
+    EXPECT_EQ(heap::good_size(8000), 8192U);
+    void* const block = heap::allocate(33);
+    EXPECT_EQ(heap::usable_size(block), 64U);
+    heap::deallocate(block);
+}
+
+// Classes that a heap must either serve or refuse at compile time.
+
+/// Blocks that are no multiple of a pointer's size.
+struct odd_sizes {
+    static constexpr std::array<std::uint32_t, 5> sizes{4, 12, 20, 100, 112};
+};
+/// No block is fit for malloc's alignment.
+struct unaligned_sizes {
+    static constexpr std::array<std::uint32_t, 3> sizes{8, 24, 40};
+};
+/// The largest is not.
+struct unaligned_end {
+    static constexpr std::array<std::uint32_t, 3> sizes{16, 32, 56};
+};
+/// Too small for a pointer, and nothing else.
+struct tiny_only {
+    static constexpr std::array<std::uint32_t, 1> sizes{4};
+};
+template <class Sizes>
+struct policy_of : binmalloc::default_policy {
+    using size_classes = Sizes;
+};
+
+template <class Sizes>
+void use_if_accepted() {
+    if constexpr (binmalloc::size_class_policy<Sizes>) {
+        using heap = binmalloc::basic_heap<policy_of<Sizes>>;
+        std::vector<live_block> blocks;
+        live_blocks live;
+        for (std::uint64_t id = 0; id < 2000; ++id) {
+            const std::size_t size = id % 101;
+            if (id % 2 == 0) {
+                blocks.push_back({heap::allocate(size, 4), size, 4, id});
+            } else {
+                blocks.push_back({heap::allocate(size), size, 0, id});
+            }
+            ASSERT_TRUE(is_aligned(blocks.back().address, id % 2 == 0 ? 4 : size >= 16 ? 16 : 8));
+            ASSERT_GE(heap::usable_size(blocks.back().address), size);
+            ASSERT_TRUE(live.add(blocks.back(), heap::usable_size(blocks.back().address)));
+        }
+        for (const live_block& block : blocks) {
+            ASSERT_TRUE(live.remove(block));
+            heap::deallocate(block.address);
+        }
+    } else {
+        GTEST_SKIP() << "refused";
+    }
+}
+
+TEST(HeapPolicy, classes_between_multiples_of_eight_work_or_are_refused) {
+    use_if_accepted<odd_sizes>();
+}
+
+TEST(HeapPolicy, classes_without_mallocs_alignment_work_or_are_refused) {
+    use_if_accepted<unaligned_sizes>();
+}
+
+TEST(HeapPolicy, classes_whose_largest_lacks_mallocs_alignment_work_or_are_refused) {
+    use_if_accepted<unaligned_end>();
+}
+
+TEST(HeapPolicy, classes_smaller_than_a_pointer_alone_work_or_are_refused) {
+    use_if_accepted<tiny_only>();
+}
+
+TEST(HeapPolicy, heaps_do_not_share_their_memory) {
+    using one = binmalloc::basic_heap<powers_policy>;
+    using other = binmalloc::basic_heap<one_size_policy>;
+    const std::size_t before = other::statistics().live;
+    std::vector<void*> blocks(1000);
+    for (void*& block : blocks) block = one::allocate(1000);
+    EXPECT_EQ(other::statistics().live, before);
+    EXPECT_GE(one::statistics().live, 1000U * 1000U);
+    for (void* const block : blocks) one::deallocate(block);
+}
+
+TEST(HeapPolicy, a_frugal_heap_keeps_little) {
+    using heap = binmalloc::basic_heap<frugal_policy>;
+    for (const std::size_t size : {100 * kib, 3 * mib, 40 * mib}) {
+        std::vector<void*> blocks(5);
+        for (void*& block : blocks) block = heap::allocate(size);
+        for (void* const block : blocks) heap::deallocate(block);
+        EXPECT_LT(heap::statistics().dirty, size) << "size " << size;
+    }
+}
+
+// --- a page source that counts its calls and refuses the n-th
+
+std::atomic<long> calls_until_refusal = -1;  // negative: never
+std::atomic<bool> refuse_from_then_on = false;
+std::atomic<std::size_t> reserved_bytes = 0;
+std::atomic<std::size_t> refusals = 0;
+
+bool refused() noexcept {
+    const long left = calls_until_refusal.load();
+    if (left < 0) return false;
+    if (left > 0) {
+        calls_until_refusal = left - 1;
+        return false;
+    }
+    if (!refuse_from_then_on) calls_until_refusal = -1;
+    ++refusals;
+    return true;
+}
+
+struct failing_pages : binmalloc::os_pages {
+    static void* reserve(std::size_t size, std::size_t alignment) noexcept {
+        if (refused()) return nullptr;
+        void* const pages = os_pages::reserve(size, alignment);
+        if (pages != nullptr) reserved_bytes += size;
+        return pages;
+    }
+    static bool commit(void* pages, std::size_t size) noexcept { return !refused() && os_pages::commit(pages, size); }
+    static bool decommit(void* pages, std::size_t size) noexcept {
+        return !refused() && os_pages::decommit(pages, size);
+    }
+    static void release(void* pages, std::size_t size) noexcept {
+        reserved_bytes -= size;
+        os_pages::release(pages, size);
+    }
+    static bool extend(void* pages, std::size_t size, std::size_t new_size) noexcept {
+        if (refused() || !os_pages::extend(pages, size, new_size)) return false;
+        reserved_bytes += new_size - size;
+        return true;
+    }
+    static bool move(void* from, std::size_t size, void* to, std::size_t to_size) noexcept {
+        if (refused() || !os_pages::move(from, size, to, to_size)) return false;
+        reserved_bytes -= size;  // the pages go, the place they go to was counted when it was reserved
+        return true;
+    }
+};
+static_assert(binmalloc::page_source<failing_pages>);
+
+/// Makes the source refuse its `n`-th call from now, counted from 0, once or for good, while it lives.
+class refusal {
+public:
+    explicit refusal(std::size_t n, bool for_good) noexcept {
+        refuse_from_then_on = for_good;
+        refusals = 0;
+        calls_until_refusal = static_cast<long>(n);
+    }
+    ~refusal() { calls_until_refusal = -1; }
+    refusal(const refusal&) = delete;
+    refusal& operator=(const refusal&) = delete;
+    bool happened() const noexcept { return refusals.load() != 0; }
+};
+
+// A heap for each test, new for each n: the very first calls of a heap must be able to fail, too.
+template <std::size_t N, bool Single>
+struct failing_policy : binmalloc::default_policy {
+    using page_source = failing_pages;
+    using footprint = frugal_footprint;
+    using threading = std::conditional_t<Single, binmalloc::single_cache, binmalloc::leased_caches>;
+};
+
+/// A life in which a null answer is right and nothing else may go wrong. Returns how many nulls there were.
+template <class Heap>
+std::size_t life_with_failures(std::uint64_t which) {
+    constexpr std::size_t largest = 17 * mib;  // some have a mapping of their own
+    random_source random(seed() + which);
+    live_blocks live;
+    std::vector<live_block> blocks;
+    std::size_t nulls = 0;
+    for (std::uint64_t step = 0; step < 120; ++step) {
+        const std::size_t size = 1 + random.size_up_to(random.one_in(20) ? largest : 32 * kib);
+        if (!blocks.empty() && random.one_in(3)) {
+            std::swap(blocks[random.below(blocks.size())], blocks.back());
+            live_block block = blocks.back();
+            if (random.one_in(2)) {
+                const std::size_t old_size = block.size;
+                void* const moved = Heap::reallocate(block.address, size);
+                if (moved == nullptr) {
+                    ++nulls;
+                    EXPECT_TRUE(holds(block.address, block.size, block.id)) << "a failed reallocate keeps the block";
+                    continue;
+                }
+                blocks.pop_back();
+                EXPECT_TRUE(holds_prefix(moved, std::min(size, old_size), block.id)) << old_size << " -> " << size;
+                // The model knows the old place only; forget it without a look at what may be gone.
+                live.forget(block);
+                block = {moved, size, 0, step};
+                EXPECT_TRUE(live.add(block, Heap::usable_size(moved)));
+                blocks.push_back(block);
+                continue;
+            }
+            blocks.pop_back();
+            EXPECT_TRUE(live.remove(block));
+            Heap::deallocate(block.address);
+            continue;
+        }
+        const live_block block{random.one_in(5)   ? Heap::allocate(size, 4096)
+                               : random.one_in(5) ? Heap::allocate_zeroed(size)
+                                                  : Heap::allocate(size),
+                               size, 0, step};
+        if (block.address == nullptr) {
+            ++nulls;
+            continue;
+        }
+        EXPECT_TRUE(live.add(block, Heap::usable_size(block.address)));
+        blocks.push_back(block);
+    }
+    EXPECT_TRUE(live.all_intact());
+    for (const live_block& block : blocks) {
+        EXPECT_TRUE(live.remove(block));
+        Heap::deallocate(block.address);
+    }
+    return nulls;
+}
+
+template <class Heap>
+void expect_usable(const char* when) {
+    EXPECT_EQ(life_with_failures<Heap>(1), 0U) << "null although there is memory, " << when;
+    Heap::purge();
+}
+
+template <class Heap>
+void fail_at_each_of_the_first_calls(const char* which) {
+    SCOPED_TRACE(which);
+    std::size_t refused_runs = 0;
+    for (const bool for_good : {true, false}) {
+        for (std::size_t n = 0; n < scaled(40, 10); ++n) {
+            SCOPED_TRACE("refusal of call " + std::to_string(n) + (for_good ? " and all after it" : ""));
+            std::size_t nulls = 0;
+            bool happened = false;
+            {
+                const refusal refuse(n, for_good);
+                nulls = life_with_failures<Heap>(n);
+                happened = refuse.happened();
+            }
+            refused_runs += happened ? 1 : 0;
+            if (for_good && happened && n < 2) {
+                EXPECT_GT(nulls, 0U);
+            }
+            expect_usable<Heap>("after the refusals");
+            if (testing::Test::HasFailure()) return;
+        }
+    }
+    EXPECT_GT(refused_runs, 5U) << "the source was hardly ever asked";
+}
+
+TEST(FailingPages, the_heap_answers_null_and_goes_on) {
+    fail_at_each_of_the_first_calls<binmalloc::basic_heap<failing_policy<0, false>>>("leased caches");
+}
+
+TEST(FailingPages, the_single_cache_heap_answers_null_and_goes_on) {
+    fail_at_each_of_the_first_calls<binmalloc::basic_heap<failing_policy<0, true>>>("single cache");
+}
+
+/// The first calls that a heap makes of all: it is not yet there.
+template <std::size_t... N>
+void fail_at_birth(std::index_sequence<N...>) {
+    const auto one = []<std::size_t Call, bool Single>() {
+        using heap = binmalloc::basic_heap<failing_policy<100 + Call, Single>>;
+        SCOPED_TRACE("call " + std::to_string(Call) + (Single ? " of a single cache" : ""));
+        {
+            const refusal refuse(Call, true);
+            if (Call == 0) {
+                EXPECT_EQ(heap::allocate(100), nullptr);
+                EXPECT_EQ(heap::allocate(100000), nullptr);
+                EXPECT_EQ(heap::allocate(4, 4), nullptr);
+                EXPECT_EQ(heap::reallocate(nullptr, 100), nullptr);
+            }
+            life_with_failures<heap>(1);
+        }
+        expect_usable<heap>("after a hard birth");
+    };
+    (one.template operator()<N, false>(), ...);
+    (one.template operator()<N, true>(), ...);
+}
+
+TEST(FailingPages, a_heap_whose_first_calls_fail_can_be_used_later) {
+    fail_at_birth(std::make_index_sequence<6>{});
+}
+
+TEST(FailingPages, several_threads_meet_refusals) {
+    using heap = binmalloc::basic_heap<failing_policy<200, false>>;
+    for (std::size_t n = 0; n < scaled(40, 10); ++n) {
+        {
+            const refusal refuse(n, n % 2 == 0);
+            run_threads(4, [&](std::size_t me) { life_with_failures<heap>(n * 4 + me); });
+        }
+        run_thread([] { expect_usable<heap>("after the refusals"); });
+        if (HasFailure()) return;
+    }
+}
+
+TEST(FailingPages, page_allocator_gives_all_of_it_back) {
+    using pages = binmalloc::basic_page_allocator<failing_pages, frugal_footprint>;
+    for (std::size_t n = 0; n < scaled(40, 10); ++n) {
+        const std::size_t before = reserved_bytes.load();
+        {
+            pages source;
+            const refusal refuse(n, n % 3 == 0);
+            random_source random(seed() + n);
+            std::vector<live_block> live;
+            for (std::uint64_t step = 0; step < 100; ++step) {
+                const std::size_t size = 1 + random.size_up_to(random.one_in(4) ? 20 * mib : 1 * mib);
+                if (!live.empty() && random.one_in(2)) {
+                    live_block& last = live.back();
+                    ASSERT_TRUE(holds(last.address, last.size, last.id));
+                    if (random.one_in(2)) {
+                        void* const moved = source.reallocate(last.address, size);
+                        if (moved == nullptr) {
+                            ASSERT_TRUE(holds(last.address, last.size, last.id));
+                            continue;
+                        }
+                        ASSERT_TRUE(holds_prefix(moved, std::min(size, last.size), last.id));
+                        last = {moved, size, 0, step};
+                        fill(moved, size, step);
+                        continue;
+                    }
+                    source.deallocate(last.address);
+                    live.pop_back();
+                    continue;
+                }
+                void* const block = source.allocate(size);
+                if (block == nullptr) continue;
+                live.push_back({block, size, 0, step});
+                fill(block, size, step);
+            }
+            for (const live_block& block : live) ASSERT_TRUE(holds(block.address, block.size, block.id));
+        }
+        ASSERT_EQ(reserved_bytes.load(), before) << "refusal of call " << n;
+    }
+}
+
+}  // namespace

@@ -1,0 +1,124 @@
+// statistics() and purge(): what the heap holds, and that it lets go of it.
+#include <binmalloc/binmalloc.hpp>
+
+#include "support/heap.hpp"
+#include "support/pattern.hpp"
+#include "support/process.hpp"
+#include "support/scale.hpp"
+#include "support/threads.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using namespace binmalloc_test;
+
+std::vector<void*> blocks_of(std::size_t size, std::size_t total)
+{
+    std::vector<void*> blocks(total / size);
+    for (void*& block : blocks) {
+        block = binmalloc::allocate(size);
+        std::memset(block, 1, size);
+    }
+    return blocks;
+}
+
+TEST(Statistics, follow_a_large_block)
+{
+    const auto before = binmalloc::statistics();
+    void* const block = binmalloc::allocate(10 * mib);
+    const auto during = binmalloc::statistics();
+    EXPECT_EQ(during.live, before.live + binmalloc::usable_size(block));
+    EXPECT_GE(during.reserved, during.live + during.dirty);
+    binmalloc::deallocate(block);
+    const auto after = binmalloc::statistics();
+    EXPECT_EQ(after.live, before.live);
+    EXPECT_GE(after.live + after.dirty, before.live) << "a block that waits for reuse";
+    binmalloc::purge();
+    EXPECT_EQ(binmalloc::statistics().dirty, 0U);
+}
+
+TEST(Statistics, reserved_address_space_goes_back)
+{
+    binmalloc::purge();
+    const std::size_t before = binmalloc::statistics().reserved;
+    std::vector<void*> blocks = blocks_of(1 * mib, 200 * mib);
+    void* const huge = binmalloc::allocate(100 * mib);
+    EXPECT_GE(binmalloc::statistics().reserved, before + 250 * mib);
+    for (void* const block : blocks) binmalloc::deallocate(block);
+    binmalloc::deallocate(huge);
+    binmalloc::purge();
+    EXPECT_LE(binmalloc::statistics().reserved, before + 64 * mib);
+}
+
+class Purge : public testing::TestWithParam<std::size_t> {};
+
+INSTANTIATE_TEST_SUITE_P(BlockSizes, Purge, testing::Values(24, 1000, 16 * kib, 100 * kib, 3 * mib, 48 * mib));
+
+TEST_P(Purge, returns_what_freed_blocks_held)
+{
+    constexpr std::size_t total = 96 * mib;
+    const std::size_t held_before = heap::held_bytes_after_purge();
+    const std::size_t resident_before = memory_in_use().resident;
+    std::vector<void*> blocks = blocks_of(GetParam(), total);
+    EXPECT_GE(heap::held_bytes(), held_before + total - total / 16);
+    if (!sanitized) {
+        EXPECT_GE(memory_in_use().resident, resident_before + total - total / 16);
+    }
+    for (void* const block : blocks) binmalloc::deallocate(block);
+    std::vector<void*>().swap(blocks);
+    EXPECT_LT(heap::held_bytes_after_purge(), held_before + total / 16);
+    if (!sanitized) {
+        EXPECT_LT(memory_in_use().resident, resident_before + total / 16);
+    }
+}
+
+TEST_P(Purge, returns_what_ended_threads_held)
+{
+    constexpr std::size_t total = 48 * mib;
+    const std::size_t held_before = heap::held_bytes_after_purge();
+    std::vector<void*> blocks;
+    run_thread([&] { blocks = blocks_of(GetParam(), total); });
+    run_thread([&] {
+        for (void* const block : blocks) binmalloc::deallocate(block);
+    });
+    std::vector<void*>().swap(blocks);
+    EXPECT_LT(heap::held_bytes_after_purge(), held_before + total / 8);
+}
+
+TEST(Purge, keeps_live_blocks)
+{
+    std::vector<void*> kept;
+    for (std::size_t i = 0; i < 2000; ++i) {
+        const std::size_t size = 16 + i * 20;
+        kept.push_back(binmalloc::allocate(size));
+        fill(kept.back(), size, i);
+        binmalloc::deallocate(binmalloc::allocate(size));
+    }
+    binmalloc::purge();
+    for (std::size_t i = 0; i < 2000; ++i) {
+        ASSERT_TRUE(holds(kept[i], 16 + i * 20, i));
+        binmalloc::deallocate(kept[i]);
+    }
+}
+
+TEST(Purge, from_many_threads_at_once)
+{
+    run_threads(6, [](std::size_t me) {
+        for (std::size_t round = 0; round < scaled(300, 30); ++round) {
+            const std::size_t size = (me + 1) * 10 * kib + round;
+            void* const block = binmalloc::allocate(size);
+            ASSERT_NE(block, nullptr);
+            fill(block, size, round);
+            binmalloc::purge();
+            ASSERT_TRUE(holds(block, size, round));
+            binmalloc::deallocate(block);
+        }
+    });
+}
+
+}  // namespace

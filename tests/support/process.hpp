@@ -1,0 +1,41 @@
+// What the kernel says of this process, read without allocating.
+#pragma once
+
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+
+#if defined(__linux__)
+#include <fcntl.h>
+#include <unistd.h>
+#endif
+
+namespace binmalloc_test {
+
+struct process_memory {
+    std::size_t address_space = 0;
+    std::size_t resident = 0;
+};
+
+/// All zero where the system does not say.
+inline process_memory memory_in_use() noexcept {
+    process_memory result;
+#if defined(__linux__)
+    char text[128] = {};
+    const int file = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return result;
+    const auto length = ::read(file, text, sizeof text - 1);
+    ::close(file);
+    if (length <= 0) return result;
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    char* rest = nullptr;
+    result.address_space = std::strtoull(text, &rest, 10) * page;
+    result.resident = std::strtoull(rest, nullptr, 10) * page;
+#endif
+    return result;
+}
+
+inline constexpr std::size_t kib = 1024;
+inline constexpr std::size_t mib = 1024 * kib;
+
+}  // namespace binmalloc_test
