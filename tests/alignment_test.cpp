@@ -17,8 +17,8 @@ namespace {
 
 using namespace binmalloc_test;
 
-constexpr std::size_t sizes[] = {0,         1,         3,           16,      100,         4 * kib,
-                                 8 * kib + 1, 16 * kib, 16 * kib + 1, 100000, 1 * mib - 1, 1 * mib};
+constexpr std::size_t sizes[] = {
+    0, 1, 3, 16, 100, 4 * kib, 8 * kib + 1, 16 * kib, 16 * kib + 1, 100000, 1 * mib - 1, 1 * mib};
 
 class Alignment : public testing::TestWithParam<std::size_t> {};
 
@@ -27,7 +27,8 @@ INSTANTIATE_TEST_SUITE_P(PowersOfTwo, Alignment, testing::Range(std::size_t{0}, 
                              return "align" + std::to_string(std::size_t{1} << test.param);
                          });
 
-TEST_P(Alignment, every_size_is_aligned_and_usable) {
+TEST_P(Alignment, every_size_is_aligned_and_usable)
+{
     const std::size_t alignment = std::size_t{1} << GetParam();
     for (const std::size_t size : sizes) {
         void* const block = binmalloc::allocate(size, alignment);
@@ -42,7 +43,8 @@ TEST_P(Alignment, every_size_is_aligned_and_usable) {
     }
 }
 
-TEST_P(Alignment, blocks_live_together_and_are_freed_in_any_order) {
+TEST_P(Alignment, blocks_live_together_and_are_freed_in_any_order)
+{
     const std::size_t alignment = std::size_t{1} << GetParam();
     live_blocks live;
     std::vector<live_block> blocks;
@@ -52,7 +54,8 @@ TEST_P(Alignment, blocks_live_together_and_are_freed_in_any_order) {
             ASSERT_NE(address, nullptr) << "size " << size;
             ASSERT_TRUE(is_aligned(address, alignment)) << "size " << size;
             blocks.push_back({address, size, alignment, id * 100 + size});
-            ASSERT_TRUE(live.add(blocks.back(), binmalloc::usable_size(address))) << "overlap, size " << size;
+            ASSERT_TRUE(live.add(blocks.back(), binmalloc::usable_size(address)))
+                << "overlap, size " << size;
         }
         // A small neighbour of the common kind, so that aligned and plain blocks share regions.
         void* const plain = binmalloc::allocate(48);
@@ -66,7 +69,8 @@ TEST_P(Alignment, blocks_live_together_and_are_freed_in_any_order) {
     }
 }
 
-TEST_P(Alignment, zeroed_blocks_are_zero_even_when_reused) {
+TEST_P(Alignment, zeroed_blocks_are_zero_even_when_reused)
+{
     const std::size_t alignment = std::size_t{1} << GetParam();
     for (const std::size_t size : sizes) {
         for (int round = 0; round < 3; ++round) {
@@ -80,19 +84,24 @@ TEST_P(Alignment, zeroed_blocks_are_zero_even_when_reused) {
     }
 }
 
-TEST(AlignmentInvalid, what_is_no_power_of_two_is_refused) {
-    for (const std::size_t alignment : {0U, 3U, 5U, 6U, 7U, 9U, 12U, 24U, 48U, 100U, 4095U, 4097U, 65537U}) {
+TEST(AlignmentInvalid, what_is_no_power_of_two_is_refused)
+{
+    for (const std::size_t alignment :
+         {0U, 3U, 5U, 6U, 7U, 9U, 12U, 24U, 48U, 100U, 4095U, 4097U, 65537U}) {
         for (const std::size_t size : {0U, 1U, 100U, 100000U}) {
             EXPECT_EQ(binmalloc::allocate(size, alignment), nullptr) << "alignment " << alignment;
-            EXPECT_EQ(binmalloc::allocate_zeroed(size, alignment), nullptr) << "alignment " << alignment;
-            EXPECT_EQ(binmalloc::allocate_at_least(size, alignment).ptr, nullptr) << "alignment " << alignment;
+            EXPECT_EQ(binmalloc::allocate_zeroed(size, alignment), nullptr)
+                << "alignment " << alignment;
+            EXPECT_EQ(binmalloc::allocate_at_least(size, alignment).ptr, nullptr)
+                << "alignment " << alignment;
         }
     }
     EXPECT_EQ(binmalloc::allocate(1, SIZE_MAX), nullptr);
     EXPECT_EQ(binmalloc::allocate(1, SIZE_MAX - 1), nullptr);
 }
 
-TEST(AlignmentInvalid, beyond_any_address_space_is_refused) {
+TEST(AlignmentInvalid, beyond_any_address_space_is_refused)
+{
     if constexpr (sizeof(std::size_t) == 8) {
         for (const unsigned shift : {41U, 46U, 47U, 62U, 63U}) {
             const std::size_t alignment = std::size_t{1} << shift;
@@ -114,4 +123,4 @@ TEST(AlignmentInvalid, beyond_any_address_space_is_refused) {
     binmalloc::deallocate(block);
 }
 
-}  // namespace
+} // namespace

@@ -1,4 +1,5 @@
-// allocator<T>: the standard's requirements, containers, over-aligned types, and the typed size classes.
+// allocator<T>: the standard's requirements, containers, over-aligned types, and the typed size
+// classes.
 #include <binmalloc/binmalloc.hpp>
 
 #include "support/pattern.hpp"
@@ -55,7 +56,8 @@ struct alignas(64 * 1024) far_apart {
     unsigned char bytes[64 * 1024];
 };
 
-TEST(Allocator, all_instances_are_equal_across_types) {
+TEST(Allocator, all_instances_are_equal_across_types)
+{
     const allocator<int> ints;
     const allocator<std::string> strings(ints);
     EXPECT_TRUE(ints == allocator<int>{});
@@ -69,19 +71,22 @@ TEST(Allocator, all_instances_are_equal_across_types) {
 template <class T>
 class AllocatorOf : public testing::Test {};
 
-using value_types = testing::Types<char, short, int, double, void*, long double, line, page, far_apart,
-                                   std::pair<void*, int>, std::string>;
+using value_types = testing::Types<char, short, int, double, void*, long double, line, page,
+                                   far_apart, std::pair<void*, int>, std::string>;
 
 class type_names {
 public:
     template <class T>
-    static std::string GetName(int index) {
-        return std::to_string(index) + "_size" + std::to_string(sizeof(T)) + "align" + std::to_string(alignof(T));
+    static std::string GetName(int index)
+    {
+        return std::to_string(index) + "_size" + std::to_string(sizeof(T)) + "align"
+               + std::to_string(alignof(T));
     }
 };
 TYPED_TEST_SUITE(AllocatorOf, value_types, type_names);
 
-TYPED_TEST(AllocatorOf, arrays_of_every_length_are_aligned_and_apart) {
+TYPED_TEST(AllocatorOf, arrays_of_every_length_are_aligned_and_apart)
+{
     allocator<TypeParam> heap;
     std::vector<TypeParam*> arrays;
     const std::size_t longest = sizeof(TypeParam) > 1000 ? 12 : 300;
@@ -98,7 +103,8 @@ TYPED_TEST(AllocatorOf, arrays_of_every_length_are_aligned_and_apart) {
     }
 }
 
-TYPED_TEST(AllocatorOf, allocate_at_least_counts_whole_objects) {
+TYPED_TEST(AllocatorOf, allocate_at_least_counts_whole_objects)
+{
     allocator<TypeParam> heap;
     for (std::size_t count = 0; count <= 20; ++count) {
         const auto result = heap.allocate_at_least(count);
@@ -115,15 +121,20 @@ TYPED_TEST(AllocatorOf, allocate_at_least_counts_whole_objects) {
     }
 }
 
-TYPED_TEST(AllocatorOf, too_many_objects_throw) {
+TYPED_TEST(AllocatorOf, too_many_objects_throw)
+{
     allocator<TypeParam> heap;
     if constexpr (sizeof(TypeParam) > 1) {
-        EXPECT_THROW(static_cast<void>(heap.allocate(opaque(SIZE_MAX / sizeof(TypeParam) + 1))), std::bad_array_new_length);
+        EXPECT_THROW(static_cast<void>(heap.allocate(opaque(SIZE_MAX / sizeof(TypeParam) + 1))),
+                     std::bad_array_new_length);
         EXPECT_THROW(static_cast<void>(heap.allocate(opaque(SIZE_MAX))), std::bad_array_new_length);
-        EXPECT_THROW(static_cast<void>(heap.allocate_at_least(opaque(SIZE_MAX))), std::bad_array_new_length);
+        EXPECT_THROW(static_cast<void>(heap.allocate_at_least(opaque(SIZE_MAX))),
+                     std::bad_array_new_length);
     }
-    EXPECT_THROW(static_cast<void>(heap.allocate(opaque(SIZE_MAX / sizeof(TypeParam)))), std::bad_alloc);
-    EXPECT_THROW(static_cast<void>(heap.allocate(opaque(SIZE_MAX / 2 / sizeof(TypeParam)))), std::bad_alloc);
+    EXPECT_THROW(static_cast<void>(heap.allocate(opaque(SIZE_MAX / sizeof(TypeParam)))),
+                 std::bad_alloc);
+    EXPECT_THROW(static_cast<void>(heap.allocate(opaque(SIZE_MAX / 2 / sizeof(TypeParam)))),
+                 std::bad_alloc);
     TypeParam* const block = heap.allocate(1);
     fill(block, sizeof(TypeParam), 1);
     heap.deallocate(block, 1);
@@ -132,7 +143,8 @@ TYPED_TEST(AllocatorOf, too_many_objects_throw) {
 template <class T>
 using a = allocator<T>;
 
-TEST(AllocatorContainers, vector) {
+TEST(AllocatorContainers, vector)
+{
     std::vector<int, a<int>> values;
     for (int i = 0; i < 100000; ++i) values.push_back(i);
     for (int i = 0; i < 100000; ++i) ASSERT_EQ(values[static_cast<std::size_t>(i)], i);
@@ -148,7 +160,8 @@ TEST(AllocatorContainers, vector) {
     EXPECT_EQ(std::count(bits.begin(), bits.end(), true), 1000);
 }
 
-TEST(AllocatorContainers, list_splices_between_lists) {
+TEST(AllocatorContainers, list_splices_between_lists)
+{
     std::list<int, a<int>> left, right;
     for (int i = 0; i < 1000; ++i) (i % 2 == 0 ? left : right).push_back(i);
     left.merge(right);
@@ -158,7 +171,8 @@ TEST(AllocatorContainers, list_splices_between_lists) {
     EXPECT_EQ(expected, 1000);
 }
 
-TEST(AllocatorContainers, map_and_set) {
+TEST(AllocatorContainers, map_and_set)
+{
     std::map<int, std::string, std::less<>, a<std::pair<const int, std::string>>> names;
     std::set<std::uint64_t, std::less<>, a<std::uint64_t>> numbers;
     random_source random(seed());
@@ -173,15 +187,19 @@ TEST(AllocatorContainers, map_and_set) {
     EXPECT_TRUE(std::is_sorted(numbers.begin(), numbers.end()));
 }
 
-TEST(AllocatorContainers, unordered_map_with_strings) {
+TEST(AllocatorContainers, unordered_map_with_strings)
+{
     using text = std::basic_string<char, std::char_traits<char>, a<char>>;
     struct hash {
-        std::size_t operator()(const text& key) const noexcept {
+        std::size_t operator()(const text& key) const noexcept
+        {
             return std::hash<std::string_view>{}(std::string_view(key));
         }
     };
     std::unordered_map<text, int, hash, std::equal_to<>, a<std::pair<const text, int>>> numbers;
-    const auto name = [](int i) { return text(static_cast<std::size_t>(i % 60), 'x') + text(std::to_string(i).c_str()); };
+    const auto name = [](int i) {
+        return text(static_cast<std::size_t>(i % 60), 'x') + text(std::to_string(i).c_str());
+    };
     for (int i = 0; i < 5000; ++i) numbers.emplace(name(i), i);
     for (int i = 0; i < 5000; ++i) ASSERT_EQ(numbers.at(name(i)), i);
     const auto copy = numbers;
@@ -189,7 +207,8 @@ TEST(AllocatorContainers, unordered_map_with_strings) {
     EXPECT_EQ(copy.size(), 5000U);
 }
 
-TEST(AllocatorContainers, deque_and_shared_pointer) {
+TEST(AllocatorContainers, deque_and_shared_pointer)
+{
     std::deque<int, a<int>> queue;
     for (int i = 0; i < 100000; ++i) {
         queue.push_back(i);
@@ -198,12 +217,14 @@ TEST(AllocatorContainers, deque_and_shared_pointer) {
     int expected = 100000 - static_cast<int>(queue.size());
     for (const int value : queue) ASSERT_EQ(value, expected++);
 
-    const auto shared = std::allocate_shared<std::string>(a<std::string>{}, "a string of some length, not inline");
+    const auto shared =
+        std::allocate_shared<std::string>(a<std::string>{}, "a string of some length, not inline");
     const std::weak_ptr<std::string> weak = shared;
     EXPECT_EQ(weak.lock()->size(), 35U);
 }
 
-TEST(AllocatorContainers, over_aligned_elements) {
+TEST(AllocatorContainers, over_aligned_elements)
+{
     std::vector<line, a<line>> lines(1000);
     for (const line& one : lines) ASSERT_TRUE(is_aligned(&one, 64));
     std::list<page, a<page>> pages(20);
@@ -212,7 +233,8 @@ TEST(AllocatorContainers, over_aligned_elements) {
     for (int i = 0; i < 100; ++i) ASSERT_TRUE(is_aligned(&map[i], 64));
 }
 
-TEST(AllocatorContainers, nodes_pass_between_threads) {
+TEST(AllocatorContainers, nodes_pass_between_threads)
+{
     std::list<int, a<int>> all;
     std::vector<std::list<int, a<int>>> parts(8);
     run_threads(parts.size(), [&](std::size_t me) {
@@ -233,14 +255,16 @@ struct alignas(8) object {
 };
 
 template <class T>
-std::size_t block_size_of_one() {
+std::size_t block_size_of_one()
+{
     T* const block = allocator<T>{}.allocate(1);
     const std::size_t result = binmalloc::usable_size(opaque(block));
     allocator<T>{}.deallocate(block, 1);
     return result;
 }
 
-TEST(AllocatorTyped, small_objects_get_blocks_of_their_own_size) {
+TEST(AllocatorTyped, small_objects_get_blocks_of_their_own_size)
+{
     EXPECT_EQ(block_size_of_one<std::int32_t>(), 4U);
     EXPECT_EQ(block_size_of_one<float>(), 4U);
     EXPECT_EQ(block_size_of_one<object<8>>(), 8U);
@@ -253,7 +277,8 @@ TEST(AllocatorTyped, small_objects_get_blocks_of_their_own_size) {
     EXPECT_EQ(block_size_of_one<object<64>>(), 64U);
 }
 
-TEST(AllocatorTyped, list_of_int_nodes_lie_24_bytes_apart) {
+TEST(AllocatorTyped, list_of_int_nodes_lie_24_bytes_apart)
+{
     if constexpr (sizeof(void*) != 8) GTEST_SKIP() << "a node is two pointers and an int";
     std::list<int, a<int>> values(2000, 1);
     std::vector<std::uintptr_t> places;
@@ -267,7 +292,8 @@ TEST(AllocatorTyped, list_of_int_nodes_lie_24_bytes_apart) {
     EXPECT_GT(adjacent, places.size() * 3 / 4);
 }
 
-TEST(AllocatorTyped, blocks_can_be_freed_by_the_untyped_calls_and_back) {
+TEST(AllocatorTyped, blocks_can_be_freed_by_the_untyped_calls_and_back)
+{
     auto* const typed = allocator<object<24>>{}.allocate(1);
     binmalloc::deallocate(typed);
     auto* const untyped = static_cast<object<24>*>(binmalloc::allocate(sizeof(object<24>)));
@@ -279,4 +305,4 @@ TEST(AllocatorTyped, blocks_can_be_freed_by_the_untyped_calls_and_back) {
     binmalloc::deallocate(grown);
 }
 
-}  // namespace
+} // namespace

@@ -27,8 +27,8 @@ namespace {
 
 using namespace binmalloc_test;
 
-constexpr std::size_t sizes[] = {0,    1,     4,      8,        24,      100,      1000,     5000,
-                                 16 * kib, 16 * kib + 1, 100000, 1 * mib, 5 * mib, 40 * mib};
+constexpr std::size_t sizes[] = {
+    0, 1, 4, 8, 24, 100, 1000, 5000, 16 * kib, 16 * kib + 1, 100000, 1 * mib, 5 * mib, 40 * mib};
 
 template <class Arena>
 class Arenas : public testing::Test {};
@@ -67,7 +67,8 @@ TYPED_TEST(Arenas, blocks_of_every_size_and_alignment)
     for (std::size_t alignment = 1; alignment <= 64 * kib; alignment *= 2) {
         for (const std::size_t size : sizes) {
             if (size > 1 * mib && alignment > 1) continue;
-            const live_block block{arena.allocate(size, alignment), size, alignment, size * 32 + alignment};
+            const live_block block{arena.allocate(size, alignment), size, alignment,
+                                   size * 32 + alignment};
             ASSERT_NE(block.address, nullptr) << "size " << size << ", alignment " << alignment;
             ASSERT_TRUE(is_aligned(block.address, alignment)) << "size " << size;
             ASSERT_GE(arena.usable_size(block.address), size);
@@ -102,7 +103,8 @@ TYPED_TEST(Arenas, reallocate_keeps_the_contents)
     TypeParam arena;
     void* block = nullptr;
     std::size_t old_size = 0;
-    for (const std::size_t size : {1UL, 24UL, 500UL, 70000UL, 4000000UL, 40000000UL, 90000UL, 300UL, 2UL}) {
+    for (const std::size_t size :
+         {1UL, 24UL, 500UL, 70000UL, 4000000UL, 40000000UL, 90000UL, 300UL, 2UL}) {
         block = arena.reallocate(block, size);
         ASSERT_NE(block, nullptr);
         ASSERT_TRUE(holds_prefix(block, std::min(old_size, size), 1)) << old_size << " -> " << size;
@@ -168,7 +170,8 @@ TYPED_TEST(Arenas, many_live_side_by_side)
         blocks[which].push_back({arenas[which]->allocate(size), size, 0, i});
         const live_block& block = blocks[which].back();
         ASSERT_NE(block.address, nullptr);
-        ASSERT_TRUE(live.add(block, arenas[which]->usable_size(block.address))) << "overlap between arenas";
+        ASSERT_TRUE(live.add(block, arenas[which]->usable_size(block.address)))
+            << "overlap between arenas";
         if (random.one_in(2)) {
             ASSERT_TRUE(live.remove(block));
             arenas[which]->deallocate(block.address);
@@ -194,11 +197,14 @@ TYPED_TEST(Arenas, an_empty_arena_costs_and_frees_nothing)
 TYPED_TEST(Arenas, containers_through_arena_allocator)
 {
     TypeParam arena;
-    using text = std::basic_string<char, std::char_traits<char>, binmalloc::arena_allocator<char, TypeParam>>;
+    using text = std::basic_string<char, std::char_traits<char>,
+                                   binmalloc::arena_allocator<char, TypeParam>>;
     binmalloc::arena_allocator<int, TypeParam> ints(arena);
     std::vector<int, binmalloc::arena_allocator<int, TypeParam>> vector(ints);
     std::list<int, binmalloc::arena_allocator<int, TypeParam>> list(ints);
-    std::map<int, text, std::less<>, binmalloc::arena_allocator<std::pair<const int, text>, TypeParam>> map(ints);
+    std::map<int, text, std::less<>,
+             binmalloc::arena_allocator<std::pair<const int, text>, TypeParam>>
+        map(ints);
     for (int i = 0; i < 5000; ++i) {
         vector.push_back(i);
         list.push_back(i);
@@ -220,7 +226,8 @@ TYPED_TEST(Arenas, allocators_are_equal_when_they_share_the_arena)
     EXPECT_TRUE(a == b);
     EXPECT_TRUE(a == d);
     EXPECT_FALSE(a == c);
-    static_assert(!std::allocator_traits<binmalloc::arena_allocator<int, TypeParam>>::is_always_equal::value);
+    static_assert(
+        !std::allocator_traits<binmalloc::arena_allocator<int, TypeParam>>::is_always_equal::value);
 }
 
 TYPED_TEST(Arenas, containers_move_and_swap_across_arenas)
@@ -251,7 +258,8 @@ TYPED_TEST(Arenas, pmr_containers_through_arena_resource)
     TypeParam arena;
     binmalloc::arena_resource<TypeParam> resource(arena);
     std::pmr::unordered_map<std::pmr::string, std::pmr::vector<int>> map(&resource);
-    for (int i = 0; i < 3000; ++i) map[std::pmr::string("key " + std::to_string(i % 100))].push_back(i);
+    for (int i = 0; i < 3000; ++i)
+        map[std::pmr::string("key " + std::to_string(i % 100))].push_back(i);
     EXPECT_EQ(map.size(), 100U);
     for (std::size_t alignment = 1; alignment <= 4096; alignment *= 2) {
         void* const block = resource.allocate(100, alignment);
@@ -284,7 +292,8 @@ TEST(LockedArena, serves_several_threads)
             }
             mine[0] = size;
             fill(mine + 1, size - 8, size);
-            auto* const theirs = static_cast<std::uint64_t*>(slots[random.below(slots.size())].exchange(mine));
+            auto* const theirs =
+                static_cast<std::uint64_t*>(slots[random.below(slots.size())].exchange(mine));
             if (theirs == nullptr) continue;
             damaged += holds(theirs + 1, theirs[0] - 8, theirs[0]) ? 0 : 1;
             arena.deallocate(theirs);
@@ -319,4 +328,4 @@ TEST(Arena, passes_from_thread_to_thread)
     arena.reset();
 }
 
-}  // namespace
+} // namespace

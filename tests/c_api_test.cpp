@@ -73,8 +73,9 @@ TEST(CApi, zero_sizes_give_blocks_of_their_own)
     for (int i = 0; i < 100; ++i) {
         void* aligned = nullptr;
         ASSERT_EQ(bin_posix_memalign(&aligned, 64, 0), 0);
-        for (void* const block : {bin_malloc(0), bin_calloc(0, 8), bin_calloc(8, 0), bin_realloc(nullptr, 0),
-                                  bin_aligned_alloc(64, 0), bin_memalign(64, 0), aligned}) {
+        for (void* const block :
+             {bin_malloc(0), bin_calloc(0, 8), bin_calloc(8, 0), bin_realloc(nullptr, 0),
+              bin_aligned_alloc(64, 0), bin_memalign(64, 0), aligned}) {
             ASSERT_NE(block, nullptr);
             ASSERT_TRUE(blocks.insert(block).second);
         }
@@ -98,8 +99,11 @@ TEST(CApi, calloc_is_zero_and_checks_its_product)
     expect_no_memory("calloc", [] { return bin_calloc(opaque(SIZE_MAX), 2); });
     expect_no_memory("calloc", [] { return bin_calloc(2, opaque(SIZE_MAX)); });
     expect_no_memory("calloc", [] { return bin_calloc(opaque(SIZE_MAX / 16 + 1), 16); });
-    expect_no_memory("calloc", [] { return bin_calloc(opaque(SIZE_MAX / 2), opaque(SIZE_MAX / 2)); });
-    expect_no_memory("calloc", [] { return bin_calloc(opaque(std::size_t{1} << 32), opaque(std::size_t{1} << 32)); });
+    expect_no_memory("calloc",
+                     [] { return bin_calloc(opaque(SIZE_MAX / 2), opaque(SIZE_MAX / 2)); });
+    expect_no_memory("calloc", [] {
+        return bin_calloc(opaque(std::size_t{1} << 32), opaque(std::size_t{1} << 32));
+    });
     expect_no_memory("calloc", [] { return bin_calloc(opaque(too_much), 1); });
 }
 
@@ -141,8 +145,10 @@ TEST(CApi, reallocarray_checks_its_product)
     block = bin_reallocarray(block, 1000, 10);
     ASSERT_NE(block, nullptr);
     EXPECT_TRUE(holds_prefix(block, 100, 1));
-    expect_no_memory("reallocarray", [&] { return bin_reallocarray(block, opaque(SIZE_MAX / 4), 8); });
-    expect_no_memory("reallocarray", [&] { return bin_reallocarray(block, 8, opaque(SIZE_MAX / 4)); });
+    expect_no_memory("reallocarray",
+                     [&] { return bin_reallocarray(block, opaque(SIZE_MAX / 4), 8); });
+    expect_no_memory("reallocarray",
+                     [&] { return bin_reallocarray(block, 8, opaque(SIZE_MAX / 4)); });
     expect_no_memory("reallocarray", [&] { return bin_reallocarray(block, 1, opaque(too_much)); });
     EXPECT_TRUE(holds_prefix(block, 100, 1));
     bin_free(block);
@@ -162,12 +168,14 @@ TEST(CApi, absurd_sizes_are_enomem)
 TEST(CApi, aligned_families_align)
 {
     for (std::size_t alignment = sizeof(void*); alignment <= 1 * mib; alignment *= 2) {
-        for (const std::size_t size : {std::size_t{1}, alignment, 3 * alignment, std::size_t{1000}}) {
+        for (const std::size_t size :
+             {std::size_t{1}, alignment, 3 * alignment, std::size_t{1000}}) {
             void* posix = nullptr;
             errno = untouched;
             ASSERT_EQ(bin_posix_memalign(&posix, alignment, size), 0);
             ASSERT_EQ(errno, untouched);
-            for (void* const block : {posix, bin_aligned_alloc(alignment, size), bin_memalign(alignment, size)}) {
+            for (void* const block :
+                 {posix, bin_aligned_alloc(alignment, size), bin_memalign(alignment, size)}) {
                 ASSERT_NE(block, nullptr);
                 ASSERT_TRUE(is_aligned(block, alignment));
                 ASSERT_GE(bin_malloc_usable_size(block), size);
@@ -181,15 +189,16 @@ TEST(CApi, aligned_families_align)
 
 TEST(CApi, bad_alignments_are_einval)
 {
-    for (const std::size_t alignment : {std::size_t{0}, std::size_t{3}, std::size_t{12}, std::size_t{24},
-                                        std::size_t{100}, SIZE_MAX, SIZE_MAX - 7}) {
+    for (const std::size_t alignment :
+         {std::size_t{0}, std::size_t{3}, std::size_t{12}, std::size_t{24}, std::size_t{100},
+          SIZE_MAX, SIZE_MAX - 7}) {
         int marker = 0;
         void* block = &marker;
         errno = untouched;
         EXPECT_EQ(bin_posix_memalign(&block, alignment, 100), EINVAL) << alignment;
         EXPECT_EQ(block, &marker) << "left as it was";
         EXPECT_EQ(errno, untouched) << "the error is returned, not in errno";
-        if (alignment == 0) continue;  // others may take it as the smallest alignment
+        if (alignment == 0) continue; // others may take it as the smallest alignment
         errno = untouched;
         EXPECT_EQ(bin_aligned_alloc(alignment, 100), nullptr) << alignment;
         EXPECT_EQ(errno, EINVAL) << alignment;
@@ -200,7 +209,8 @@ TEST(CApi, bad_alignments_are_einval)
     // Powers of two, but less than a pointer's size.
     for (const std::size_t alignment : {1U, 2U, 4U}) {
         void* block = nullptr;
-        EXPECT_EQ(bin_posix_memalign(&block, alignment, 100), alignment < sizeof(void*) ? EINVAL : 0);
+        EXPECT_EQ(bin_posix_memalign(&block, alignment, 100),
+                  alignment < sizeof(void*) ? EINVAL : 0);
         bin_free(block);
     }
     void* block = nullptr;
@@ -226,10 +236,7 @@ TEST(CApi, valloc_and_pvalloc_give_pages)
     }
 }
 
-TEST(CApi, usable_size_of_null_is_zero)
-{
-    EXPECT_EQ(bin_malloc_usable_size(nullptr), 0U);
-}
+TEST(CApi, usable_size_of_null_is_zero) { EXPECT_EQ(bin_malloc_usable_size(nullptr), 0U); }
 
 TEST(CApi, malloc_trim_gives_free_memory_back)
 {
@@ -256,4 +263,4 @@ TEST(CApi, shares_the_heap_with_the_cpp_functions)
     bin_free(binmalloc::allocator<int>{}.allocate(1));
 }
 
-}  // namespace
+} // namespace

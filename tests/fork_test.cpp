@@ -1,4 +1,5 @@
-// fork() in a process whose other threads are busy in the heap: the child can use it as if nothing happened.
+// fork() in a process whose other threads are busy in the heap: the child can use it as if
+// nothing happened.
 #include <binmalloc/binmalloc.hpp>
 
 #include "support/live_blocks.hpp"
@@ -11,17 +12,17 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 
-#include <sys/wait.h>
-#include <unistd.h>
+#    include <sys/wait.h>
+#    include <unistd.h>
 
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <mutex>
-#include <string>
-#include <thread>
-#include <utility>
-#include <vector>
+#    include <atomic>
+#    include <cstddef>
+#    include <cstdint>
+#    include <mutex>
+#    include <string>
+#    include <thread>
+#    include <utility>
+#    include <vector>
 
 namespace {
 
@@ -46,7 +47,7 @@ struct business {
     const char* name;
     std::size_t threads;
     std::size_t smallest;
-    std::size_t largest;  // of nearly all blocks
+    std::size_t largest; // of nearly all blocks
 };
 
 constexpr business small_blocks{"small_blocks", 4, 0, 1000};
@@ -54,7 +55,8 @@ constexpr business more_threads_than_caches{"more_threads_than_caches", 24, 0, 1
 constexpr business spans{"spans", 4, 17 * kib, 100 * kib};
 constexpr business huge_blocks{"huge_blocks", 3, 17 * mib, 18 * mib};
 
-/// Threads that allocate and free without pause, hand blocks to each other, and now and then end and begin anew.
+/// Threads that allocate and free without pause, hand blocks to each other, and now and then
+/// end and begin anew.
 class busy_threads {
 public:
     explicit busy_threads(const business& what) : what_(what), slots_(256)
@@ -73,6 +75,7 @@ public:
         stop_ = true;
         for (std::thread& thread : threads_) thread.join();
         for (std::atomic<void*>& slot : slots_) binmalloc::deallocate(slot.load());
+        for (const live_block& block : keepsakes_) binmalloc::deallocate(block.address);
     }
     busy_threads(const busy_threads&) = delete;
     busy_threads& operator=(const busy_threads&) = delete;
@@ -89,14 +92,18 @@ private:
     {
         random_source random(seed() + seed_of_life);
         for (std::size_t step = 0; step < 3000 && !stop_.load(std::memory_order_relaxed); ++step) {
-            const std::size_t size = random.one_in(5000)  ? 20 * mib
-                                     : random.one_in(100) ? random.size_up_to(128 * kib)
-                                                          : what_.smallest + random.size_up_to(what_.largest - what_.smallest);
+            const std::size_t size =
+                random.one_in(5000) ? 20 * mib
+                : random.one_in(100)
+                    ? random.size_up_to(128 * kib)
+                    : what_.smallest + random.size_up_to(what_.largest - what_.smallest);
             if (random.one_in(1000)) binmalloc::purge();
-            binmalloc::deallocate(slots_[random.below(slots_.size())].exchange(opaque(binmalloc::allocate(size))));
+            binmalloc::deallocate(
+                slots_[random.below(slots_.size())].exchange(opaque(binmalloc::allocate(size))));
             if (!random.one_in(500)) continue;
             const std::lock_guard guard(mutex_);
-            if (keepsakes_.size() < 100) keepsakes_.push_back(filled_block(random.size_up_to(64 * kib), step));
+            if (keepsakes_.size() < 100)
+                keepsakes_.push_back(filled_block(random.size_up_to(64 * kib), step));
         }
     }
 
@@ -132,7 +139,8 @@ child_error use_heap(const std::vector<live_block>& inherited)
     return none;
 }
 
-/// Forks; the child runs `body` and exits with its result, which is returned. A hanging child is killed.
+/// Forks; the child runs `body` and exits with its result, which is returned. A hanging child
+/// is killed.
 template <class Body>
 int in_child(Body body)
 {
@@ -149,7 +157,9 @@ int in_child(Body body)
 
 class ForkAmid : public testing::TestWithParam<business> {};
 
-INSTANTIATE_TEST_SUITE_P(Business, ForkAmid, testing::Values(small_blocks, more_threads_than_caches, spans, huge_blocks),
+INSTANTIATE_TEST_SUITE_P(Business, ForkAmid,
+                         testing::Values(small_blocks, more_threads_than_caches, spans,
+                                         huge_blocks),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST_P(ForkAmid, child_uses_the_heap)
@@ -157,14 +167,15 @@ TEST_P(ForkAmid, child_uses_the_heap)
     std::vector<live_block> mine;
     for (std::uint64_t i = 0; i < 200; ++i) mine.push_back(filled_block(i * 100, i));
     busy_threads others(GetParam());
-    for (std::size_t round = 0; round < scaled(200, 20); ++round) {
+    for (std::size_t round = 0; round < scaled(100, 20); ++round) {
         std::vector<live_block> theirs = others.keepsakes();
         const int result = in_child([&]() -> int {
             if (const child_error error = use_heap(mine)) return error;
             return use_heap(theirs);
         });
         ASSERT_EQ(result, none) << "round " << round;
-        for (const live_block& block : theirs) ASSERT_TRUE(free_checked(block)) << "the child's frees reached the parent";
+        for (const live_block& block : theirs)
+            ASSERT_TRUE(free_checked(block)) << "the child's frees reached the parent";
     }
     for (const live_block& block : mine) EXPECT_TRUE(free_checked(block));
 }
@@ -173,7 +184,7 @@ TEST_P(ForkAmid, child_starts_threads)
 {
     if (sanitized) GTEST_SKIP() << "a sanitizer's own locks do not survive a fork between threads";
     busy_threads others(GetParam());
-    for (std::size_t round = 0; round < scaled(100, 10); ++round) {
+    for (std::size_t round = 0; round < scaled(50, 10); ++round) {
         const std::vector<live_block> theirs = others.keepsakes();
         const int result = in_child([&]() -> int {
             std::atomic<int> result_of_threads = none;
@@ -226,6 +237,6 @@ TEST(Fork, grandchildren_and_memory_of_lost_threads)
     EXPECT_EQ(result, none);
 }
 
-}  // namespace
+} // namespace
 
 #endif

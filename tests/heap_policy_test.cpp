@@ -39,7 +39,8 @@ struct run_time_sizes {
     static inline std::array<std::uint32_t, 2> sizes{16, 32};
 };
 struct powers_of_two {
-    static constexpr std::array<std::uint32_t, 11> sizes{8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
+    static constexpr std::array<std::uint32_t, 11> sizes{8,   16,   32,   64,   128, 256,
+                                                         512, 1024, 2048, 4096, 8192};
 };
 
 static_assert(binmalloc::size_class_policy<binmalloc::default_size_classes>);
@@ -118,7 +119,8 @@ protected:
 class policy_names {
 public:
     template <class Policy>
-    static std::string GetName(int) {
+    static std::string GetName(int)
+    {
         if (std::is_same_v<Policy, binmalloc::default_policy>) return "default";
         if (std::is_same_v<Policy, binmalloc::single_cache_policy>) return "single_cache";
         if (std::is_same_v<Policy, powers_policy>) return "powers_of_two";
@@ -128,20 +130,24 @@ public:
         return "frugal_single_cache";
     }
 };
-using policies = testing::Types<binmalloc::default_policy, binmalloc::single_cache_policy, powers_policy,
-                                one_size_policy, many_sizes_policy, frugal_policy, frugal_single_policy>;
+using policies =
+    testing::Types<binmalloc::default_policy, binmalloc::single_cache_policy, powers_policy,
+                   one_size_policy, many_sizes_policy, frugal_policy, frugal_single_policy>;
 TYPED_TEST_SUITE(HeapOf, policies, policy_names);
 
-TYPED_TEST(HeapOf, blocks_of_every_size_are_aligned_and_apart) {
+TYPED_TEST(HeapOf, blocks_of_every_size_are_aligned_and_apart)
+{
     using heap = typename TestFixture::heap_type;
     live_blocks live;
     std::vector<live_block> blocks;
     const auto add = [&](void* address, std::size_t size, std::size_t alignment, std::size_t good) {
         const live_block block{address, size, alignment, blocks.size()};
         ASSERT_NE(address, nullptr) << "size " << size << ", alignment " << alignment;
-        ASSERT_TRUE(is_aligned(address, alignment)) << "size " << size << ", alignment " << alignment;
+        ASSERT_TRUE(is_aligned(address, alignment))
+            << "size " << size << ", alignment " << alignment;
         ASSERT_GE(heap::usable_size(address), size) << "alignment " << alignment;
-        ASSERT_EQ(heap::usable_size(address), good) << "size " << size << ", alignment " << alignment;
+        ASSERT_EQ(heap::usable_size(address), good)
+            << "size " << size << ", alignment " << alignment;
         ASSERT_TRUE(live.add(block, heap::usable_size(address))) << "overlap, size " << size;
         blocks.push_back(block);
     };
@@ -157,7 +163,8 @@ TYPED_TEST(HeapOf, blocks_of_every_size_are_aligned_and_apart) {
     }
 }
 
-TYPED_TEST(HeapOf, reallocates_and_clears) {
+TYPED_TEST(HeapOf, reallocates_and_clears)
+{
     using heap = typename TestFixture::heap_type;
     void* block = nullptr;
     std::size_t old_size = 0;
@@ -179,7 +186,8 @@ TYPED_TEST(HeapOf, reallocates_and_clears) {
     EXPECT_EQ(heap::allocate(10, 3), nullptr);
 }
 
-TYPED_TEST(HeapOf, several_threads_exchange_blocks) {
+TYPED_TEST(HeapOf, several_threads_exchange_blocks)
+{
     using heap = typename TestFixture::heap_type;
     std::vector<std::atomic<std::uint64_t*>> slots(64);
     std::atomic<std::size_t> damaged = 0;
@@ -204,7 +212,8 @@ TYPED_TEST(HeapOf, several_threads_exchange_blocks) {
     EXPECT_EQ(damaged.load(), 0U);
 }
 
-TYPED_TEST(HeapOf, serves_containers) {
+TYPED_TEST(HeapOf, serves_containers)
+{
     using heap = typename TestFixture::heap_type;
     std::list<int, binmalloc::heap_allocator<int, heap>> list;
     std::vector<double, binmalloc::heap_allocator<double, heap>> vector;
@@ -216,7 +225,8 @@ TYPED_TEST(HeapOf, serves_containers) {
                            [](int a, double b) { return static_cast<double>(a) == b; }));
 }
 
-TEST(HeapPolicy, own_size_classes_are_what_blocks_get) {
+TEST(HeapPolicy, own_size_classes_are_what_blocks_get)
+{
     using heap = binmalloc::basic_heap<powers_policy>;
     EXPECT_EQ(heap::good_size(100), 128U);
     EXPECT_EQ(heap::good_size(129), 256U);
@@ -250,7 +260,8 @@ struct policy_of : binmalloc::default_policy {
 };
 
 template <class Sizes>
-void use_if_accepted() {
+void use_if_accepted()
+{
     if constexpr (binmalloc::size_class_policy<Sizes>) {
         using heap = binmalloc::basic_heap<policy_of<Sizes>>;
         std::vector<live_block> blocks;
@@ -275,23 +286,28 @@ void use_if_accepted() {
     }
 }
 
-TEST(HeapPolicy, classes_between_multiples_of_eight_work_or_are_refused) {
+TEST(HeapPolicy, classes_between_multiples_of_eight_work_or_are_refused)
+{
     use_if_accepted<odd_sizes>();
 }
 
-TEST(HeapPolicy, classes_without_mallocs_alignment_work_or_are_refused) {
+TEST(HeapPolicy, classes_without_mallocs_alignment_work_or_are_refused)
+{
     use_if_accepted<unaligned_sizes>();
 }
 
-TEST(HeapPolicy, classes_whose_largest_lacks_mallocs_alignment_work_or_are_refused) {
+TEST(HeapPolicy, classes_whose_largest_lacks_mallocs_alignment_work_or_are_refused)
+{
     use_if_accepted<unaligned_end>();
 }
 
-TEST(HeapPolicy, classes_smaller_than_a_pointer_alone_work_or_are_refused) {
+TEST(HeapPolicy, classes_smaller_than_a_pointer_alone_work_or_are_refused)
+{
     use_if_accepted<tiny_only>();
 }
 
-TEST(HeapPolicy, heaps_do_not_share_their_memory) {
+TEST(HeapPolicy, heaps_do_not_share_their_memory)
+{
     using one = binmalloc::basic_heap<powers_policy>;
     using other = binmalloc::basic_heap<one_size_policy>;
     const std::size_t before = other::statistics().live;
@@ -302,7 +318,8 @@ TEST(HeapPolicy, heaps_do_not_share_their_memory) {
     for (void* const block : blocks) one::deallocate(block);
 }
 
-TEST(HeapPolicy, a_frugal_heap_keeps_little) {
+TEST(HeapPolicy, a_frugal_heap_keeps_little)
+{
     using heap = binmalloc::basic_heap<frugal_policy>;
     for (const std::size_t size : {100 * kib, 3 * mib, 40 * mib}) {
         std::vector<void*> blocks(5);
@@ -314,12 +331,13 @@ TEST(HeapPolicy, a_frugal_heap_keeps_little) {
 
 // --- a page source that counts its calls and refuses the n-th
 
-std::atomic<long> calls_until_refusal = -1;  // negative: never
+std::atomic<long> calls_until_refusal = -1; // negative: never
 std::atomic<bool> refuse_from_then_on = false;
 std::atomic<std::size_t> reserved_bytes = 0;
 std::atomic<std::size_t> refusals = 0;
 
-bool refused() noexcept {
+bool refused() noexcept
+{
     const long left = calls_until_refusal.load();
     if (left < 0) return false;
     if (left > 0) {
@@ -332,37 +350,48 @@ bool refused() noexcept {
 }
 
 struct failing_pages : binmalloc::os_pages {
-    static void* reserve(std::size_t size, std::size_t alignment) noexcept {
+    static void* reserve(std::size_t size, std::size_t alignment) noexcept
+    {
         if (refused()) return nullptr;
         void* const pages = os_pages::reserve(size, alignment);
         if (pages != nullptr) reserved_bytes += size;
         return pages;
     }
-    static bool commit(void* pages, std::size_t size) noexcept { return !refused() && os_pages::commit(pages, size); }
-    static bool decommit(void* pages, std::size_t size) noexcept {
+    static bool commit(void* pages, std::size_t size) noexcept
+    {
+        return !refused() && os_pages::commit(pages, size);
+    }
+    static bool decommit(void* pages, std::size_t size) noexcept
+    {
         return !refused() && os_pages::decommit(pages, size);
     }
-    static void release(void* pages, std::size_t size) noexcept {
+    static void release(void* pages, std::size_t size) noexcept
+    {
         reserved_bytes -= size;
         os_pages::release(pages, size);
     }
-    static bool extend(void* pages, std::size_t size, std::size_t new_size) noexcept {
+    static bool extend(void* pages, std::size_t size, std::size_t new_size) noexcept
+    {
         if (refused() || !os_pages::extend(pages, size, new_size)) return false;
         reserved_bytes += new_size - size;
         return true;
     }
-    static bool move(void* from, std::size_t size, void* to, std::size_t to_size) noexcept {
+    static bool move(void* from, std::size_t size, void* to, std::size_t to_size) noexcept
+    {
         if (refused() || !os_pages::move(from, size, to, to_size)) return false;
-        reserved_bytes -= size;  // the pages go, the place they go to was counted when it was reserved
+        reserved_bytes -=
+            size; // the pages go, the place they go to was counted when it was reserved
         return true;
     }
 };
 static_assert(binmalloc::page_source<failing_pages>);
 
-/// Makes the source refuse its `n`-th call from now, counted from 0, once or for good, while it lives.
+/// Makes the source refuse its `n`-th call from now, counted from 0, once or for good, while it
+/// lives.
 class refusal {
 public:
-    explicit refusal(std::size_t n, bool for_good) noexcept {
+    explicit refusal(std::size_t n, bool for_good) noexcept
+    {
         refuse_from_then_on = for_good;
         refusals = 0;
         calls_until_refusal = static_cast<long>(n);
@@ -381,10 +410,12 @@ struct failing_policy : binmalloc::default_policy {
     using threading = std::conditional_t<Single, binmalloc::single_cache, binmalloc::leased_caches>;
 };
 
-/// A life in which a null answer is right and nothing else may go wrong. Returns how many nulls there were.
+/// A life in which a null answer is right and nothing else may go wrong. Returns how many nulls
+/// there were.
 template <class Heap>
-std::size_t life_with_failures(std::uint64_t which) {
-    constexpr std::size_t largest = 17 * mib;  // some have a mapping of their own
+std::size_t life_with_failures(std::uint64_t which)
+{
+    constexpr std::size_t largest = 17 * mib; // some have a mapping of their own
     random_source random(seed() + which);
     live_blocks live;
     std::vector<live_block> blocks;
@@ -399,11 +430,13 @@ std::size_t life_with_failures(std::uint64_t which) {
                 void* const moved = Heap::reallocate(block.address, size);
                 if (moved == nullptr) {
                     ++nulls;
-                    EXPECT_TRUE(holds(block.address, block.size, block.id)) << "a failed reallocate keeps the block";
+                    EXPECT_TRUE(holds(block.address, block.size, block.id))
+                        << "a failed reallocate keeps the block";
                     continue;
                 }
                 blocks.pop_back();
-                EXPECT_TRUE(holds_prefix(moved, std::min(size, old_size), block.id)) << old_size << " -> " << size;
+                EXPECT_TRUE(holds_prefix(moved, std::min(size, old_size), block.id))
+                    << old_size << " -> " << size;
                 // The model knows the old place only; forget it without a look at what may be gone.
                 live.forget(block);
                 block = {moved, size, 0, step};
@@ -436,18 +469,21 @@ std::size_t life_with_failures(std::uint64_t which) {
 }
 
 template <class Heap>
-void expect_usable(const char* when) {
+void expect_usable(const char* when)
+{
     EXPECT_EQ(life_with_failures<Heap>(1), 0U) << "null although there is memory, " << when;
     Heap::purge();
 }
 
 template <class Heap>
-void fail_at_each_of_the_first_calls(const char* which) {
+void fail_at_each_of_the_first_calls(const char* which)
+{
     SCOPED_TRACE(which);
     std::size_t refused_runs = 0;
     for (const bool for_good : {true, false}) {
         for (std::size_t n = 0; n < scaled(40, 10); ++n) {
-            SCOPED_TRACE("refusal of call " + std::to_string(n) + (for_good ? " and all after it" : ""));
+            SCOPED_TRACE("refusal of call " + std::to_string(n)
+                         + (for_good ? " and all after it" : ""));
             std::size_t nulls = 0;
             bool happened = false;
             {
@@ -466,17 +502,21 @@ void fail_at_each_of_the_first_calls(const char* which) {
     EXPECT_GT(refused_runs, 5U) << "the source was hardly ever asked";
 }
 
-TEST(FailingPages, the_heap_answers_null_and_goes_on) {
-    fail_at_each_of_the_first_calls<binmalloc::basic_heap<failing_policy<0, false>>>("leased caches");
+TEST(FailingPages, the_heap_answers_null_and_goes_on)
+{
+    fail_at_each_of_the_first_calls<binmalloc::basic_heap<failing_policy<0, false>>>(
+        "leased caches");
 }
 
-TEST(FailingPages, the_single_cache_heap_answers_null_and_goes_on) {
+TEST(FailingPages, the_single_cache_heap_answers_null_and_goes_on)
+{
     fail_at_each_of_the_first_calls<binmalloc::basic_heap<failing_policy<0, true>>>("single cache");
 }
 
 /// The first calls that a heap makes of all: it is not yet there.
 template <std::size_t... N>
-void fail_at_birth(std::index_sequence<N...>) {
+void fail_at_birth(std::index_sequence<N...>)
+{
     const auto one = []<std::size_t Call, bool Single>() {
         using heap = binmalloc::basic_heap<failing_policy<100 + Call, Single>>;
         SCOPED_TRACE("call " + std::to_string(Call) + (Single ? " of a single cache" : ""));
@@ -496,11 +536,13 @@ void fail_at_birth(std::index_sequence<N...>) {
     (one.template operator()<N, true>(), ...);
 }
 
-TEST(FailingPages, a_heap_whose_first_calls_fail_can_be_used_later) {
+TEST(FailingPages, a_heap_whose_first_calls_fail_can_be_used_later)
+{
     fail_at_birth(std::make_index_sequence<6>{});
 }
 
-TEST(FailingPages, several_threads_meet_refusals) {
+TEST(FailingPages, several_threads_meet_refusals)
+{
     using heap = binmalloc::basic_heap<failing_policy<200, false>>;
     for (std::size_t n = 0; n < scaled(40, 10); ++n) {
         {
@@ -512,7 +554,8 @@ TEST(FailingPages, several_threads_meet_refusals) {
     }
 }
 
-TEST(FailingPages, page_allocator_gives_all_of_it_back) {
+TEST(FailingPages, page_allocator_gives_all_of_it_back)
+{
     using pages = binmalloc::basic_page_allocator<failing_pages, frugal_footprint>;
     for (std::size_t n = 0; n < scaled(40, 10); ++n) {
         const std::size_t before = reserved_bytes.load();
@@ -522,7 +565,8 @@ TEST(FailingPages, page_allocator_gives_all_of_it_back) {
             random_source random(seed() + n);
             std::vector<live_block> live;
             for (std::uint64_t step = 0; step < 100; ++step) {
-                const std::size_t size = 1 + random.size_up_to(random.one_in(4) ? 20 * mib : 1 * mib);
+                const std::size_t size =
+                    1 + random.size_up_to(random.one_in(4) ? 20 * mib : 1 * mib);
                 if (!live.empty() && random.one_in(2)) {
                     live_block& last = live.back();
                     ASSERT_TRUE(holds(last.address, last.size, last.id));
@@ -546,10 +590,11 @@ TEST(FailingPages, page_allocator_gives_all_of_it_back) {
                 live.push_back({block, size, 0, step});
                 fill(block, size, step);
             }
-            for (const live_block& block : live) ASSERT_TRUE(holds(block.address, block.size, block.id));
+            for (const live_block& block : live)
+                ASSERT_TRUE(holds(block.address, block.size, block.id));
         }
         ASSERT_EQ(reserved_bytes.load(), before) << "refusal of call " << n;
     }
 }
 
-}  // namespace
+} // namespace

@@ -15,44 +15,51 @@ using namespace binmalloc_test;
 
 class MisuseDeathTest : public testing::Test {
 protected:
-    void SetUp() override {
+    void SetUp() override
+    {
         if (with_thread_sanitizer) GTEST_SKIP() << "no death tests under this tool";
     }
 };
 
-TEST_F(MisuseDeathTest, second_free_of_a_span) {
+TEST_F(MisuseDeathTest, second_free_of_a_span)
+{
     void* const block = opaque(binmalloc::allocate(100 * kib));
     binmalloc::deallocate(block);
     EXPECT_DEATH(binmalloc::deallocate(block), "^binmalloc: .*0x[0-9a-f]+\n$");
 }
 
-TEST_F(MisuseDeathTest, second_free_of_a_huge_block) {
+TEST_F(MisuseDeathTest, second_free_of_a_huge_block)
+{
     // The first one is still mapped: it waits for reuse.
     void* const block = opaque(binmalloc::allocate(20 * mib));
     binmalloc::deallocate(block);
     EXPECT_DEATH(binmalloc::deallocate(block), "^binmalloc: .*0x[0-9a-f]+\n$");
 }
 
-TEST_F(MisuseDeathTest, free_of_an_address_inside_a_span) {
+TEST_F(MisuseDeathTest, free_of_an_address_inside_a_span)
+{
     auto* const block = static_cast<char*>(opaque(binmalloc::allocate(100 * kib)));
     EXPECT_DEATH(binmalloc::deallocate(block + 16), "^binmalloc: ");
     EXPECT_DEATH(binmalloc::deallocate(block + 32 * kib), "^binmalloc: ");
     binmalloc::deallocate(block);
 }
 
-TEST_F(MisuseDeathTest, size_of_a_freed_span) {
+TEST_F(MisuseDeathTest, size_of_a_freed_span)
+{
     void* const block = opaque(binmalloc::allocate(100 * kib));
     binmalloc::deallocate(block);
     EXPECT_DEATH(opaque(binmalloc::usable_size(block)), "^binmalloc: ");
 }
 
-TEST_F(MisuseDeathTest, free_of_another_arenas_block) {
+TEST_F(MisuseDeathTest, free_of_another_arenas_block)
+{
     binmalloc::arena mine, other;
     void* const block = opaque(other.allocate(100));
     EXPECT_DEATH(mine.deallocate(block), "^binmalloc: ");
 }
 
-TEST_F(MisuseDeathTest, page_allocator_is_given_what_is_not_its_own) {
+TEST_F(MisuseDeathTest, page_allocator_is_given_what_is_not_its_own)
+{
     binmalloc::page_allocator pages;
     auto* const block = static_cast<char*>(opaque(pages.allocate(100 * kib)));
     EXPECT_DEATH(pages.deallocate(block + 16 * kib), "^binmalloc: ");
@@ -60,4 +67,4 @@ TEST_F(MisuseDeathTest, page_allocator_is_given_what_is_not_its_own) {
     EXPECT_DEATH(pages.deallocate(block), "^binmalloc: ");
 }
 
-}  // namespace
+} // namespace

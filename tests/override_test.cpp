@@ -1,9 +1,10 @@
-// The override: every operator new and delete, malloc's family, and the libraries that live on them.
+// The override: every operator new and delete, malloc's family, and the libraries that live on
+// them.
 //
 // Where the build replaces malloc for the whole program already, or a sanitizer must keep its own,
 // it defines BINMALLOC_TEST_NO_OVERRIDE.
 #if !defined(BINMALLOC_TEST_NO_OVERRIDE)
-#define BINMALLOC_OVERRIDE_MALLOC
+#    define BINMALLOC_OVERRIDE_MALLOC
 #endif
 #include <binmalloc/binmalloc.hpp>
 
@@ -42,10 +43,10 @@
 #include <vector>
 
 #if defined(__linux__)
-#include <malloc.h>
-#include <search.h>
-#include <sys/resource.h>
-#include <unistd.h>
+#    include <malloc.h>
+#    include <search.h>
+#    include <sys/resource.h>
+#    include <unistd.h>
 #endif
 
 #if !defined(__cpp_sized_deallocation)
@@ -66,7 +67,8 @@ constexpr std::size_t too_much = SIZE_MAX / 2 + 1;
 /// Skips where a sanitizer's own malloc is in place: it keeps other contracts on purpose.
 class Override : public testing::Test {
 protected:
-    void SetUp() override {
+    void SetUp() override
+    {
         if (sanitized) GTEST_SKIP() << "the sanitizer's malloc is in place";
     }
 };
@@ -80,7 +82,8 @@ struct alignas(128) wide {
 };
 
 /// Fills a block that the heap must know, to its usable end.
-void expect_of_heap(void* block, std::size_t size, std::size_t alignment) {
+void expect_of_heap(void* block, std::size_t size, std::size_t alignment)
+{
     ASSERT_NE(block, nullptr);
     ASSERT_TRUE(is_aligned(block, alignment)) << "size " << size;
     const std::size_t usable = binmalloc::usable_size(block);
@@ -105,7 +108,8 @@ struct delete_form {
 
 constexpr std::align_val_t alignment_of_forms{256};
 
-const std::vector<new_form>& new_forms() {
+const std::vector<new_form>& new_forms()
+{
     constexpr std::size_t natural = 16;
     constexpr auto aligned = static_cast<std::size_t>(alignment_of_forms);
     static const std::vector<new_form> forms = {
@@ -113,8 +117,10 @@ const std::vector<new_form>& new_forms() {
         {"new[]", natural, [](std::size_t n) { return ::operator new[](n); }},
         {"new nothrow", natural, [](std::size_t n) { return ::operator new(n, std::nothrow); }},
         {"new[] nothrow", natural, [](std::size_t n) { return ::operator new[](n, std::nothrow); }},
-        {"new aligned", aligned, [](std::size_t n) { return ::operator new(n, alignment_of_forms); }},
-        {"new[] aligned", aligned, [](std::size_t n) { return ::operator new[](n, alignment_of_forms); }},
+        {"new aligned", aligned,
+         [](std::size_t n) { return ::operator new(n, alignment_of_forms); }},
+        {"new[] aligned", aligned,
+         [](std::size_t n) { return ::operator new[](n, alignment_of_forms); }},
         {"new aligned nothrow", aligned,
          [](std::size_t n) { return ::operator new(n, alignment_of_forms, std::nothrow); }},
         {"new[] aligned nothrow", aligned,
@@ -123,17 +129,22 @@ const std::vector<new_form>& new_forms() {
     return forms;
 }
 
-const std::vector<delete_form>& delete_forms() {
+const std::vector<delete_form>& delete_forms()
+{
     static const std::vector<delete_form> forms = {
         {"delete", false, [](void* p, std::size_t) { ::operator delete(p); }},
         {"delete[]", false, [](void* p, std::size_t) { ::operator delete[](p); }},
         {"delete sized", false, [](void* p, std::size_t n) { ::operator delete(p, n); }},
         {"delete[] sized", false, [](void* p, std::size_t n) { ::operator delete[](p, n); }},
         {"delete nothrow", false, [](void* p, std::size_t) { ::operator delete(p, std::nothrow); }},
-        {"delete[] nothrow", false, [](void* p, std::size_t) { ::operator delete[](p, std::nothrow); }},
-        {"delete aligned", true, [](void* p, std::size_t) { ::operator delete(p, alignment_of_forms); }},
-        {"delete[] aligned", true, [](void* p, std::size_t) { ::operator delete[](p, alignment_of_forms); }},
-        {"delete aligned sized", true, [](void* p, std::size_t n) { ::operator delete(p, n, alignment_of_forms); }},
+        {"delete[] nothrow", false,
+         [](void* p, std::size_t) { ::operator delete[](p, std::nothrow); }},
+        {"delete aligned", true,
+         [](void* p, std::size_t) { ::operator delete(p, alignment_of_forms); }},
+        {"delete[] aligned", true,
+         [](void* p, std::size_t) { ::operator delete[](p, alignment_of_forms); }},
+        {"delete aligned sized", true,
+         [](void* p, std::size_t n) { ::operator delete(p, n, alignment_of_forms); }},
         {"delete[] aligned sized", true,
          [](void* p, std::size_t n) { ::operator delete[](p, n, alignment_of_forms); }},
         {"delete aligned nothrow", true,
@@ -144,15 +155,18 @@ const std::vector<delete_form>& delete_forms() {
     return forms;
 }
 
-TEST_F(OverrideNew, every_form_of_new_pairs_with_every_form_of_delete) {
+TEST_F(OverrideNew, every_form_of_new_pairs_with_every_form_of_delete)
+{
     for (const new_form& create : new_forms()) {
         for (const delete_form& destroy : delete_forms()) {
             // An aligned delete may rely on the alignment; a plain one must take every block.
             if (destroy.aligned && create.alignment <= 16) continue;
             for (const std::size_t size : {0UL, 1UL, 8UL, 24UL, 1000UL, 20000UL, 3000000UL}) {
-                SCOPED_TRACE(std::string(create.name) + " / " + destroy.name + ", size " + std::to_string(size));
+                SCOPED_TRACE(std::string(create.name) + " / " + destroy.name + ", size "
+                             + std::to_string(size));
                 void* const block = opaque(create.allocate(size));
-                expect_of_heap(block, size, size >= 16 || create.alignment > 16 ? create.alignment : 8);
+                expect_of_heap(block, size,
+                               size >= 16 || create.alignment > 16 ? create.alignment : 8);
                 destroy.free(block, size);
             }
             destroy.free(nullptr, 0);
@@ -160,7 +174,8 @@ TEST_F(OverrideNew, every_form_of_new_pairs_with_every_form_of_delete) {
     }
 }
 
-TEST_F(OverrideNew, new_expressions) {
+TEST_F(OverrideNew, new_expressions)
+{
     const auto one = std::make_unique<std::string>("a string that is too long to be stored inside");
     const auto many = std::make_unique<std::string[]>(100);
     const auto lines = std::make_unique<wide[]>(10);
@@ -170,7 +185,8 @@ TEST_F(OverrideNew, new_expressions) {
     EXPECT_GE(binmalloc::usable_size(lines.get()), 10 * sizeof(wide));
 }
 
-TEST_F(OverrideNew, blocks_of_new_and_malloc_and_the_heap_are_the_same) {
+TEST_F(OverrideNew, blocks_of_new_and_malloc_and_the_heap_are_the_same)
+{
     std::free(opaque(::operator new(100)));
     std::free(opaque(::operator new[](100, alignment_of_forms)));
     ::operator delete(opaque(std::malloc(100)));
@@ -192,18 +208,21 @@ struct give_up : std::bad_alloc {};
 
 class OverrideNewHandler : public Override {
 protected:
-    void SetUp() override {
+    void SetUp() override
+    {
         Override::SetUp();
         handler_calls = 0;
     }
     void TearDown() override { std::set_new_handler(nullptr); }
 };
 
-TEST_F(OverrideNewHandler, without_one_new_throws_bad_alloc_and_nothrow_gives_null) {
+TEST_F(OverrideNewHandler, without_one_new_throws_bad_alloc_and_nothrow_gives_null)
+{
     std::set_new_handler(nullptr);
     for (const new_form& form : new_forms()) {
         SCOPED_TRACE(form.name);
-        for (const std::size_t size : {opaque(SIZE_MAX), opaque(too_much), opaque(SIZE_MAX - 255)}) {
+        for (const std::size_t size :
+             {opaque(SIZE_MAX), opaque(too_much), opaque(SIZE_MAX - 255)}) {
             if (std::strstr(form.name, "nothrow") != nullptr) {
                 EXPECT_EQ(form.allocate(size), nullptr);
             } else {
@@ -213,7 +232,8 @@ TEST_F(OverrideNewHandler, without_one_new_throws_bad_alloc_and_nothrow_gives_nu
     }
 }
 
-TEST_F(OverrideNewHandler, is_called_until_it_throws) {
+TEST_F(OverrideNewHandler, is_called_until_it_throws)
+{
     std::set_new_handler([] {
         if (++handler_calls == 5) throw give_up();
     });
@@ -229,7 +249,8 @@ TEST_F(OverrideNewHandler, is_called_until_it_throws) {
     }
 }
 
-TEST_F(OverrideNewHandler, that_removes_itself_ends_the_loop) {
+TEST_F(OverrideNewHandler, that_removes_itself_ends_the_loop)
+{
     for (const new_form& form : new_forms()) {
         SCOPED_TRACE(form.name);
         handler_calls = 0;
@@ -246,7 +267,8 @@ TEST_F(OverrideNewHandler, that_removes_itself_ends_the_loop) {
 }
 
 #if defined(__linux__)
-TEST_F(OverrideNewHandler, that_frees_memory_lets_new_succeed) {
+TEST_F(OverrideNewHandler, that_frees_memory_lets_new_succeed)
+{
     handler_reserve = std::malloc(1024 * mib);
     ASSERT_NE(handler_reserve, nullptr);
     rlimit before{};
@@ -263,8 +285,7 @@ TEST_F(OverrideNewHandler, that_frees_memory_lets_new_succeed) {
     void* block = nullptr;
     try {
         block = ::operator new(512 * mib);
-    } catch (const std::bad_alloc&) {
-    }
+    } catch (const std::bad_alloc&) {}
     ::setrlimit(RLIMIT_AS, &before);
     EXPECT_NE(block, nullptr);
     EXPECT_EQ(handler_calls, 1);
@@ -272,7 +293,8 @@ TEST_F(OverrideNewHandler, that_frees_memory_lets_new_succeed) {
     std::free(std::exchange(handler_reserve, nullptr));
 }
 
-TEST_F(OverrideMalloc, running_into_a_limit_is_enomem_and_not_the_end) {
+TEST_F(OverrideMalloc, running_into_a_limit_is_enomem_and_not_the_end)
+{
     rlimit before{};
     ASSERT_EQ(::getrlimit(RLIMIT_AS, &before), 0);
     rlimit tight = before;
@@ -282,7 +304,8 @@ TEST_F(OverrideMalloc, running_into_a_limit_is_enomem_and_not_the_end) {
     ASSERT_EQ(::setrlimit(RLIMIT_AS, &tight), 0);
     errno = untouched;
     void* block = nullptr;
-    while (blocks.size() < blocks.capacity() && (block = std::malloc(10000)) != nullptr) blocks.push_back(block);
+    while (blocks.size() < blocks.capacity() && (block = std::malloc(10000)) != nullptr)
+        blocks.push_back(block);
     const int error = errno;
     ::setrlimit(RLIMIT_AS, &before);
     EXPECT_LT(blocks.size(), blocks.capacity()) << "the limit was never reached";
@@ -296,7 +319,8 @@ TEST_F(OverrideMalloc, running_into_a_limit_is_enomem_and_not_the_end) {
 
 // --- malloc and its family
 
-TEST_F(OverrideMalloc, is_the_heap) {
+TEST_F(OverrideMalloc, is_the_heap)
+{
     for (std::size_t size = 0; size <= 40 * kib; size += size / 8 + 1) {
         errno = untouched;
         void* const block = opaque(std::malloc(size));
@@ -307,7 +331,8 @@ TEST_F(OverrideMalloc, is_the_heap) {
     }
 }
 
-TEST_F(OverrideMalloc, calloc_realloc_and_aligned_alloc_are_the_heap) {
+TEST_F(OverrideMalloc, calloc_realloc_and_aligned_alloc_are_the_heap)
+{
     for (int round = 0; round < 3; ++round) {
         void* const zeroed = opaque(std::calloc(100, 30));
         ASSERT_TRUE(all_zero(zeroed, 3000));
@@ -327,7 +352,8 @@ TEST_F(OverrideMalloc, calloc_realloc_and_aligned_alloc_are_the_heap) {
     }
 }
 
-TEST_F(OverrideMalloc, failures_set_errno) {
+TEST_F(OverrideMalloc, failures_set_errno)
+{
     const auto expect_error = [](int error, const char* what, const std::function<void*()>& call) {
         errno = untouched;
         EXPECT_EQ(call(), nullptr) << what;
@@ -337,7 +363,8 @@ TEST_F(OverrideMalloc, failures_set_errno) {
     expect_error(ENOMEM, "calloc", [] { return std::calloc(opaque(SIZE_MAX / 4), 8); });
     expect_error(ENOMEM, "realloc", [] { return std::realloc(nullptr, opaque(too_much)); });
     expect_error(ENOMEM, "aligned_alloc", [] { return std::aligned_alloc(64, opaque(too_much)); });
-    expect_error(EINVAL, "aligned_alloc", [] { return std::aligned_alloc(opaque(std::size_t{48}), 96); });
+    expect_error(EINVAL, "aligned_alloc",
+                 [] { return std::aligned_alloc(opaque(std::size_t{48}), 96); });
     void* const block = std::malloc(100);
     fill(block, 100, 1);
     expect_error(ENOMEM, "realloc", [&] { return std::realloc(block, opaque(too_much)); });
@@ -346,7 +373,8 @@ TEST_F(OverrideMalloc, failures_set_errno) {
 }
 
 #if defined(__linux__)
-TEST_F(OverrideMalloc, the_platforms_own_functions_are_the_heap) {
+TEST_F(OverrideMalloc, the_platforms_own_functions_are_the_heap)
+{
     void* block = nullptr;
     ASSERT_EQ(::posix_memalign(&block, 1024, 100), 0);
     expect_of_heap(block, 100, 1024);
@@ -374,7 +402,8 @@ TEST_F(OverrideMalloc, the_platforms_own_functions_are_the_heap) {
 }
 #endif
 
-TEST_F(OverrideMalloc, threads_exchange_blocks) {
+TEST_F(OverrideMalloc, threads_exchange_blocks)
+{
     std::vector<std::atomic<char*>> slots(64);
     run_threads(8, [&](std::size_t me) {
         random_source random(seed() + me);
@@ -389,11 +418,13 @@ TEST_F(OverrideMalloc, threads_exchange_blocks) {
 
 // --- libraries above it
 
-TEST_F(OverrideLibrary, standard_containers_and_strings) {
+TEST_F(OverrideLibrary, standard_containers_and_strings)
+{
     std::map<std::string, std::vector<std::string>> words;
     std::unordered_map<int, std::shared_ptr<std::string>> shared;
     for (int i = 0; i < 3000; ++i) {
-        const std::string key = "a key long enough to need a block of its own, number " + std::to_string(i % 100);
+        const std::string key =
+            "a key long enough to need a block of its own, number " + std::to_string(i % 100);
         words[key].push_back(std::string(static_cast<std::size_t>(i), 'x'));
         shared[i] = std::make_shared<std::string>(key);
     }
@@ -405,7 +436,8 @@ TEST_F(OverrideLibrary, standard_containers_and_strings) {
     EXPECT_EQ(*shared.at(2999), words.rbegin()->first);
 }
 
-TEST_F(OverrideLibrary, streams_and_locales) {
+TEST_F(OverrideLibrary, streams_and_locales)
+{
     std::ostringstream out;
     out.imbue(std::locale::classic());
     for (int i = 0; i < 1000; ++i) out << std::setw(8) << i << ' ' << i * 0.5 << '\n';
@@ -423,9 +455,12 @@ TEST_F(OverrideLibrary, streams_and_locales) {
     std::cout << std::flush;
 }
 
-TEST_F(OverrideLibrary, exceptions_in_flight) {
+TEST_F(OverrideLibrary, exceptions_in_flight)
+{
     const std::function<int(int)> dive = [&](int depth) -> int {
-        if (depth == 0) throw std::runtime_error("a message that is too long for any small buffer there may be");
+        if (depth == 0)
+            throw std::runtime_error(
+                "a message that is too long for any small buffer there may be");
         return dive(depth - 1) + 1;
     };
     std::vector<std::exception_ptr> kept;
@@ -440,7 +475,8 @@ TEST_F(OverrideLibrary, exceptions_in_flight) {
     std::thread([&] { kept.clear(); }).join();
 }
 
-TEST_F(OverrideLibrary, regular_expressions) {
+TEST_F(OverrideLibrary, regular_expressions)
+{
     const std::regex expression(R"((\w+)@(\w+)\.(com|org))");
     std::smatch match;
     const std::string text = "write to someone@example.org, please";
@@ -449,22 +485,29 @@ TEST_F(OverrideLibrary, regular_expressions) {
     EXPECT_EQ(std::regex_replace(text, expression, "$1"), "write to someone, please");
 }
 
-TEST_F(OverrideLibrary, futures_and_threads) {
+TEST_F(OverrideLibrary, futures_and_threads)
+{
     std::vector<std::future<std::string>> results;
     for (int i = 0; i < 50; ++i) {
-        results.push_back(std::async(std::launch::async, [i] { return std::string(static_cast<std::size_t>(i) * 100, 'y'); }));
+        results.push_back(std::async(std::launch::async, [i] {
+            return std::string(static_cast<std::size_t>(i) * 100, 'y');
+        }));
     }
-    for (int i = 0; i < 50; ++i) EXPECT_EQ(results[static_cast<std::size_t>(i)].get().size(), static_cast<std::size_t>(i) * 100);
+    for (int i = 0; i < 50; ++i)
+        EXPECT_EQ(results[static_cast<std::size_t>(i)].get().size(),
+                  static_cast<std::size_t>(i) * 100);
     std::promise<std::vector<int>> promise;
     auto future = promise.get_future();
     std::thread([&] { promise.set_value(std::vector<int>(1000, 3)); }).join();
     EXPECT_EQ(future.get().size(), 1000U);
 }
 
-TEST_F(OverrideLibrary, file_streams_and_paths) {
+TEST_F(OverrideLibrary, file_streams_and_paths)
+{
     const std::filesystem::path place = std::filesystem::temp_directory_path();
     std::size_t entries = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(place)) entries += entry.path().empty() ? 0 : 1;
+    for (const auto& entry : std::filesystem::directory_iterator(place))
+        entries += entry.path().empty() ? 0 : 1;
     EXPECT_GE(entries, 0U);
     std::FILE* const file = std::tmpfile();
     ASSERT_NE(file, nullptr);
@@ -478,7 +521,8 @@ TEST_F(OverrideLibrary, file_streams_and_paths) {
 }
 
 #if defined(__linux__)
-TEST_F(OverrideLibrary, libc_functions_that_return_blocks) {
+TEST_F(OverrideLibrary, libc_functions_that_return_blocks)
+{
     char* const copy = ::strdup("copied");
     EXPECT_STREQ(copy, "copied");
     EXPECT_GE(binmalloc::usable_size(copy), 7U);
@@ -519,7 +563,8 @@ TEST_F(OverrideLibrary, libc_functions_that_return_blocks) {
     std::free(buffer);
 }
 
-TEST_F(OverrideLibrary, qsort_and_search_trees) {
+TEST_F(OverrideLibrary, qsort_and_search_trees)
+{
     std::vector<std::array<int, 8>> rows(20000);
     random_source random(seed());
     for (auto& row : rows) row.fill(static_cast<int>(random.below(1000000)));
@@ -536,14 +581,17 @@ TEST_F(OverrideLibrary, qsort_and_search_trees) {
     EXPECT_EQ(root, nullptr);
 }
 
-TEST_F(OverrideLibrary, environment_grows) {
+TEST_F(OverrideLibrary, environment_grows)
+{
     for (int i = 0; i < 300; ++i) {
         const std::string name = "BINMALLOC_TEST_VARIABLE_" + std::to_string(i);
-        ASSERT_EQ(::setenv(name.c_str(), std::string(static_cast<std::size_t>(i), 'v').c_str(), 1), 0);
+        ASSERT_EQ(::setenv(name.c_str(), std::string(static_cast<std::size_t>(i), 'v').c_str(), 1),
+                  0);
     }
     EXPECT_EQ(std::strlen(std::getenv("BINMALLOC_TEST_VARIABLE_299")), 299U);
-    for (int i = 0; i < 300; ++i) ::unsetenv(("BINMALLOC_TEST_VARIABLE_" + std::to_string(i)).c_str());
+    for (int i = 0; i < 300; ++i)
+        ::unsetenv(("BINMALLOC_TEST_VARIABLE_" + std::to_string(i)).c_str());
 }
 #endif
 
-}  // namespace
+} // namespace

@@ -18,7 +18,7 @@ namespace {
 
 using namespace binmalloc_test;
 
-constexpr std::size_t sizes[] = {1,      100,     4 * kib, 16 * kib, 16 * kib + 1, 100000,
+constexpr std::size_t sizes[] = {1,       100,     4 * kib,  16 * kib,     16 * kib + 1, 100000,
                                  1 * mib, 5000000, 16 * mib, 16 * mib + 1, 40 * mib};
 
 TEST(PageAllocator, blocks_of_every_size_are_page_aligned_and_apart)
@@ -32,7 +32,8 @@ TEST(PageAllocator, blocks_of_every_size_are_page_aligned_and_apart)
             ASSERT_NE(block.address, nullptr) << "size " << size;
             ASSERT_TRUE(is_aligned(block.address, block.alignment)) << "size " << size;
             ASSERT_GE(pages.usable_size(block.address), size);
-            ASSERT_TRUE(live.add(block, pages.usable_size(block.address))) << "overlap, size " << size;
+            ASSERT_TRUE(live.add(block, pages.usable_size(block.address)))
+                << "overlap, size " << size;
             blocks.push_back(block);
         }
     }
@@ -53,7 +54,8 @@ TEST(PageAllocator, every_alignment_up_to_64_mib)
         for (const std::size_t size : {std::size_t{1}, 20 * kib, 3 * mib}) {
             void* const block = pages.allocate(size, alignment);
             ASSERT_NE(block, nullptr) << "alignment " << alignment << ", size " << size;
-            EXPECT_TRUE(is_aligned(block, alignment)) << "alignment " << alignment << ", size " << size;
+            EXPECT_TRUE(is_aligned(block, alignment))
+                << "alignment " << alignment << ", size " << size;
             fill(block, pages.usable_size(block), alignment + size);
             blocks.push_back(block);
         }
@@ -79,8 +81,8 @@ TEST(PageAllocator, impossible_requests_give_null_and_it_goes_on)
         ASSERT_NE(block, nullptr);
         fill(block, old_size, 1);
         // The last ones become small when a share of them is added for growth.
-        for (std::size_t size : {SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 3 * 2 + 1000, SIZE_MAX / 5 * 4 + 1000,
-                                 SIZE_MAX / 9 * 8 + 1000}) {
+        for (std::size_t size : {SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 3 * 2 + 1000,
+                                 SIZE_MAX / 5 * 4 + 1000, SIZE_MAX / 9 * 8 + 1000}) {
             ASSERT_EQ(pages.reallocate(block, opaque(size)), nullptr) << old_size << " -> " << size;
         }
         EXPECT_TRUE(holds(block, old_size, 1)) << "a failed reallocate keeps the block";
@@ -92,7 +94,8 @@ TEST(PageAllocator, reallocate_keeps_the_contents_in_place_and_elsewhere)
 {
     binmalloc::page_allocator pages;
     std::vector<std::size_t> steps;
-    for (std::size_t size = 10; size < (sanitized ? 20 : 200) * mib; size += size / 2) steps.push_back(size);
+    for (std::size_t size = 10; size < (sanitized ? 20 : 200) * mib; size += size / 2)
+        steps.push_back(size);
     for (const bool crowded : {false, true}) {
         std::vector<void*> obstacles;
         void* block = nullptr;
@@ -101,7 +104,8 @@ TEST(PageAllocator, reallocate_keeps_the_contents_in_place_and_elsewhere)
             block = pages.reallocate(block, size);
             ASSERT_NE(block, nullptr);
             ASSERT_GE(pages.usable_size(block), size);
-            ASSERT_TRUE(holds_prefix(block, std::min(old_size, size), 1)) << old_size << " -> " << size;
+            ASSERT_TRUE(holds_prefix(block, std::min(old_size, size), 1))
+                << old_size << " -> " << size;
             fill(block, size, 1);
             old_size = size;
             if (crowded) obstacles.push_back(pages.allocate(16 * kib));
@@ -199,4 +203,4 @@ TEST(PageAllocator, several_do_not_disturb_each_other)
     }
 }
 
-}  // namespace
+} // namespace

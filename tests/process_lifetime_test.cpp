@@ -17,9 +17,9 @@
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#    include <sys/resource.h>
+#    include <sys/wait.h>
+#    include <unistd.h>
 #endif
 
 namespace {
@@ -29,13 +29,15 @@ using namespace binmalloc_test;
 /// A block of every kind, held from before main until after it.
 class static_blocks {
 public:
-    static_blocks() {
+    static_blocks()
+    {
         for (std::size_t size = 1; size < 2 * mib; size += size) {
             blocks_.push_back(binmalloc::allocate(size));
             fill(blocks_.back(), size, size);
         }
     }
-    ~static_blocks() {
+    ~static_blocks()
+    {
         // A test cannot fail any more; the exit status can.
         if (!intact()) std::_Exit(3);
         for (void* const block : blocks_) binmalloc::deallocate(block);
@@ -46,7 +48,8 @@ public:
     static_blocks(const static_blocks&) = delete;
     static_blocks& operator=(const static_blocks&) = delete;
 
-    bool intact() const {
+    bool intact() const
+    {
         std::size_t size = 1;
         for (void* const block : blocks_) {
             if (block == nullptr || !holds(block, size, size)) return false;
@@ -62,13 +65,15 @@ private:
 static_blocks from_before_main;
 std::list<int, binmalloc::allocator<int>> static_list{1, 2, 3};
 
-TEST(ProcessLifetime, blocks_from_before_main_are_intact) {
+TEST(ProcessLifetime, blocks_from_before_main_are_intact)
+{
     EXPECT_TRUE(from_before_main.intact());
     static_list.push_back(4);
     EXPECT_EQ(static_list.size(), 4U);
 }
 
-TEST(ProcessLifetimeDeathTest, exit_while_other_threads_allocate) {
+TEST(ProcessLifetimeDeathTest, exit_while_other_threads_allocate)
+{
     if (sanitized) GTEST_SKIP() << "threads and fork do not go together under these tools";
     for (std::size_t round = 0; round < scaled(20, 5); ++round) {
         const auto end_in_the_middle = [] {
@@ -76,7 +81,8 @@ TEST(ProcessLifetimeDeathTest, exit_while_other_threads_allocate) {
                 std::thread([which] {
                     random_source random(seed() + which);
                     for (;;) {
-                        const std::size_t size = random.size_up_to(random.one_in(100) ? 1 * mib : 4 * kib);
+                        const std::size_t size =
+                            random.size_up_to(random.one_in(100) ? 1 * mib : 4 * kib);
                         binmalloc::deallocate(opaque(binmalloc::allocate(size)));
                     }
                 }).detach();
@@ -97,16 +103,18 @@ struct fresh_policy : binmalloc::default_policy {};
 template <int Which>
 struct fresh_single_policy : binmalloc::single_cache_policy {};
 
-/// In a child with `room` bytes of address space left: how many bytes can be had, in blocks of `block_size`.
+/// In a child with `room` bytes of address space left: how many bytes can be had, in blocks of
+/// `block_size`.
 /// Exits with the number of MiB.
 template <class Heap>
-[[noreturn]] void allocate_until_it_ends(std::size_t room, std::size_t block_size) {
+[[noreturn]] void allocate_until_it_ends(std::size_t room, std::size_t block_size)
+{
     rlimit limit{};
     ::getrlimit(RLIMIT_AS, &limit);
     limit.rlim_cur = memory_in_use().address_space + room;
     ::setrlimit(RLIMIT_AS, &limit);
     std::size_t bytes = 0;
-    void* kept = nullptr;  // a list through the blocks, so that nothing but the heap uses memory
+    void* kept = nullptr; // a list through the blocks, so that nothing but the heap uses memory
     while (void* const block = Heap::allocate(block_size)) {
         *static_cast<void**>(block) = kept;
         kept = block;
@@ -119,7 +127,8 @@ template <class Heap>
 }
 
 template <class Heap>
-int mib_in(std::size_t room, std::size_t block_size) {
+int mib_in(std::size_t room, std::size_t block_size)
+{
     const pid_t child = ::fork();
     if (child == 0) allocate_until_it_ends<Heap>(room, block_size);
     int status = 0;
@@ -129,14 +138,16 @@ int mib_in(std::size_t room, std::size_t block_size) {
     return WEXITSTATUS(status);
 }
 
-TEST(ShortAddressSpace, most_of_it_can_be_had) {
+TEST(ShortAddressSpace, most_of_it_can_be_had)
+{
     if (sanitized) GTEST_SKIP() << "shadow memory needs the address space";
     for (const std::size_t block_size : {std::size_t{64}, 1 * kib, 32 * kib}) {
         for (const std::size_t room : {20 * mib, 40 * mib, 64 * mib, 90 * mib, 200 * mib}) {
             const auto least = static_cast<int>(room / mib / 2);
             EXPECT_GE(mib_in<binmalloc::basic_heap<fresh_policy<0>>>(room, block_size), least)
                 << "room for " << room / mib << " MiB, blocks of " << block_size;
-            EXPECT_GE(mib_in<binmalloc::basic_heap<fresh_single_policy<0>>>(room, block_size), least)
+            EXPECT_GE(mib_in<binmalloc::basic_heap<fresh_single_policy<0>>>(room, block_size),
+                      least)
                 << "single cache, room for " << room / mib << " MiB, blocks of " << block_size;
         }
     }
@@ -144,4 +155,4 @@ TEST(ShortAddressSpace, most_of_it_can_be_had) {
 
 #endif
 
-}  // namespace
+} // namespace

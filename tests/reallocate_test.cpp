@@ -18,20 +18,24 @@ namespace {
 
 using namespace binmalloc_test;
 
-/// Reallocates a block filled as `id` with `old_size` bytes, checks what must be kept, and fills it anew.
+/// Reallocates a block filled as `id` with `old_size` bytes, checks what must be kept, and
+/// fills it anew.
 void* resized(void* block, std::size_t old_size, std::size_t new_size, std::uint64_t id,
-              std::size_t alignment = heap::no_alignment) {
+              std::size_t alignment = heap::no_alignment)
+{
     void* const moved = heap::reallocate(block, new_size, alignment);
     EXPECT_NE(moved, nullptr) << old_size << " -> " << new_size;
     if (moved == nullptr) return block;
     EXPECT_GE(binmalloc::usable_size(moved), new_size) << old_size << " -> " << new_size;
-    EXPECT_TRUE(holds_prefix(moved, std::min(old_size, new_size), id)) << old_size << " -> " << new_size;
+    EXPECT_TRUE(holds_prefix(moved, std::min(old_size, new_size), id))
+        << old_size << " -> " << new_size;
     EXPECT_TRUE(is_aligned(moved, alignment != 0 ? alignment : new_size >= 16 ? 16 : 8));
     fill(moved, new_size, id);
     return moved;
 }
 
-TEST(Reallocate, null_allocates) {
+TEST(Reallocate, null_allocates)
+{
     void* const block = binmalloc::reallocate(nullptr, 100);
     ASSERT_NE(block, nullptr);
     EXPECT_GE(binmalloc::usable_size(block), 100U);
@@ -42,7 +46,8 @@ TEST(Reallocate, null_allocates) {
     binmalloc::deallocate(aligned);
 }
 
-TEST(Reallocate, every_size_to_its_neighbours_keeps_the_contents) {
+TEST(Reallocate, every_size_to_its_neighbours_keeps_the_contents)
+{
     const std::size_t step = sanitized ? 13 : 1;
     void* block = binmalloc::allocate(1);
     fill(block, 1, 7);
@@ -58,7 +63,8 @@ TEST(Reallocate, every_size_to_its_neighbours_keeps_the_contents) {
     binmalloc::deallocate(block);
 }
 
-TEST(Reallocate, any_size_to_any_other_keeps_the_contents) {
+TEST(Reallocate, any_size_to_any_other_keeps_the_contents)
+{
     std::vector<std::size_t> sizes;
     for (std::size_t size = 1; size <= 4 * mib; size += size / 2 + 1) sizes.push_back(size);
     for (const std::size_t from : sizes) {
@@ -72,7 +78,8 @@ TEST(Reallocate, any_size_to_any_other_keeps_the_contents) {
     }
 }
 
-TEST(Reallocate, chains_of_random_sizes_keep_the_contents_among_other_blocks) {
+TEST(Reallocate, chains_of_random_sizes_keep_the_contents_among_other_blocks)
+{
     random_source random(seed());
     struct entry {
         void* block;
@@ -97,7 +104,8 @@ TEST(Reallocate, chains_of_random_sizes_keep_the_contents_among_other_blocks) {
     }
 }
 
-TEST(Reallocate, one_block_grows_to_256_mib_and_shrinks_again) {
+TEST(Reallocate, one_block_grows_to_256_mib_and_shrinks_again)
+{
     const std::size_t largest = sanitized ? 32 * mib : 256 * mib;
     void* block = nullptr;
     std::size_t size = 0;
@@ -115,7 +123,8 @@ TEST(Reallocate, one_block_grows_to_256_mib_and_shrinks_again) {
     binmalloc::deallocate(block);
 }
 
-TEST(Reallocate, a_vector_of_large_blocks_grows_step_by_step) {
+TEST(Reallocate, a_vector_of_large_blocks_grows_step_by_step)
+{
     // Growth by one OS page at a time, past two neighbours that stand in the way by turns.
     void* block = binmalloc::allocate(64 * kib);
     fill(block, 64 * kib, 5);
@@ -133,7 +142,8 @@ TEST(Reallocate, a_vector_of_large_blocks_grows_step_by_step) {
     binmalloc::deallocate(block);
 }
 
-TEST(Reallocate, shrinking_a_large_block_gives_memory_back) {
+TEST(Reallocate, shrinking_a_large_block_gives_memory_back)
+{
     void* const block = binmalloc::allocate(64 * mib);
     fill(block, 64 * mib, 9);
     void* const small = resized(block, 64 * mib, 100, 9);
@@ -141,13 +151,15 @@ TEST(Reallocate, shrinking_a_large_block_gives_memory_back) {
     binmalloc::deallocate(small);
 }
 
-TEST(Reallocate, keeps_the_alignment_asked_for) {
+TEST(Reallocate, keeps_the_alignment_asked_for)
+{
     for (std::size_t alignment = 1; alignment <= 4 * mib; alignment *= 4) {
         void* block = binmalloc::allocate(10, alignment);
         ASSERT_NE(block, nullptr);
         fill(block, 10, alignment);
         std::size_t size = 10;
-        for (const std::size_t next : {1UL, 40UL, 100UL, 5000UL, 70000UL, 3000000UL, 200000UL, 17UL, 3UL}) {
+        for (const std::size_t next :
+             {1UL, 40UL, 100UL, 5000UL, 70000UL, 3000000UL, 200000UL, 17UL, 3UL}) {
             block = resized(block, size, next, alignment, alignment);
             size = next;
         }
@@ -155,7 +167,8 @@ TEST(Reallocate, keeps_the_alignment_asked_for) {
     }
 }
 
-TEST(Reallocate, can_raise_the_alignment) {
+TEST(Reallocate, can_raise_the_alignment)
+{
     for (std::size_t alignment = 32; alignment <= 1 * mib; alignment *= 2) {
         for (const std::size_t size : {24UL, 1000UL, 100000UL}) {
             void* block = binmalloc::allocate(size);
@@ -166,7 +179,8 @@ TEST(Reallocate, can_raise_the_alignment) {
     }
 }
 
-TEST(Reallocate, failure_keeps_the_block) {
+TEST(Reallocate, failure_keeps_the_block)
+{
     for (const std::size_t size : {1UL, 24UL, 5000UL, 100000UL, 3000000UL}) {
         void* const block = binmalloc::allocate(size);
         fill(block, size, size);
@@ -182,13 +196,15 @@ TEST(Reallocate, failure_keeps_the_block) {
     }
 }
 
-TEST(Reallocate, a_size_within_the_block_stays_in_place) {
+TEST(Reallocate, a_size_within_the_block_stays_in_place)
+{
     for (const std::size_t size : {100UL, 3000UL, 100000UL, 5000000UL}) {
         void* const block = binmalloc::allocate(size);
-        EXPECT_EQ(opaque(binmalloc::reallocate(block, binmalloc::usable_size(block))), block) << size;
+        EXPECT_EQ(opaque(binmalloc::reallocate(block, binmalloc::usable_size(block))), block)
+            << size;
         EXPECT_EQ(opaque(binmalloc::reallocate(block, size)), block) << size;
         binmalloc::deallocate(block);
     }
 }
 
-}  // namespace
+} // namespace

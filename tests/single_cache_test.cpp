@@ -29,7 +29,8 @@ TEST(SingleCache, blocks_of_every_size_and_alignment)
     std::vector<live_block> blocks;
     for (std::size_t alignment = 1; alignment <= 1 * mib; alignment *= 4) {
         for (std::size_t size = 0; size <= 1 * mib; size += size / 3 + 1) {
-            const live_block block{binmalloc::allocate(size, alignment), size, alignment, size * 64 + alignment};
+            const live_block block{binmalloc::allocate(size, alignment), size, alignment,
+                                   size * 64 + alignment};
             ASSERT_NE(block.address, nullptr);
             ASSERT_TRUE(is_aligned(block.address, alignment));
             ASSERT_EQ(binmalloc::usable_size(block.address), binmalloc::good_size(size, alignment));
@@ -101,4 +102,4 @@ TEST(SingleCache, purge_gives_memory_back)
     EXPECT_LT(heap::held_bytes_after_purge(), before + 4 * mib);
 }
 
-}  // namespace
+} // namespace

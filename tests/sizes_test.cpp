@@ -22,11 +22,12 @@ constexpr std::size_t untyped = heap::no_alignment;
 constexpr std::size_t largest_class = 16 * kib;
 
 /// One below, at and one above every size where good_size() changes, up to `limit`.
-std::vector<std::size_t> class_edges(std::size_t limit, std::size_t alignment) {
+std::vector<std::size_t> class_edges(std::size_t limit, std::size_t alignment)
+{
     std::vector<std::size_t> edges;
     for (std::size_t size = 1; size <= limit;) {
         const std::size_t last = heap::good_size(size, alignment);
-        if (last < size) break;  // reported by the tests that use the edges
+        if (last < size) break; // reported by the tests that use the edges
         if (last > 1) edges.push_back(last - 1);
         edges.push_back(last);
         edges.push_back(last + 1);
@@ -43,10 +44,11 @@ INSTANTIATE_TEST_SUITE_P(Alignment, Sizes, testing::Values(untyped, 1, 2, 4, 8, 
                                                           : "typed" + std::to_string(test.param);
                          });
 
-TEST_P(Sizes, every_size_up_to_40_kib_is_usable_to_its_end) {
+TEST_P(Sizes, every_size_up_to_40_kib_is_usable_to_its_end)
+{
     const std::size_t alignment = GetParam();
     const std::size_t dense = sanitized ? 2 * kib : 40 * kib;
-    constexpr std::size_t neighbours = 8;  // live at any time
+    constexpr std::size_t neighbours = 8; // live at any time
     live_blocks live;
     std::vector<live_block> window;
     for (std::size_t size = 0; size <= 40 * kib; size += size < dense ? 1 : 37) {
@@ -71,7 +73,8 @@ TEST_P(Sizes, every_size_up_to_40_kib_is_usable_to_its_end) {
     }
 }
 
-TEST_P(Sizes, blocks_around_every_class_edge_do_not_touch_their_neighbours) {
+TEST_P(Sizes, blocks_around_every_class_edge_do_not_touch_their_neighbours)
+{
     const std::size_t alignment = GetParam();
     for (const std::size_t size : class_edges(256 * kib, alignment)) {
         live_blocks live;
@@ -92,7 +95,8 @@ TEST_P(Sizes, blocks_around_every_class_edge_do_not_touch_their_neighbours) {
     }
 }
 
-TEST_P(Sizes, a_class_serves_the_same_block_size_to_all_its_sizes) {
+TEST_P(Sizes, a_class_serves_the_same_block_size_to_all_its_sizes)
+{
     const std::size_t alignment = GetParam();
     std::size_t previous = 0;
     for (std::size_t size = 1; size <= 64 * kib; ++size) {
@@ -104,7 +108,8 @@ TEST_P(Sizes, a_class_serves_the_same_block_size_to_all_its_sizes) {
     }
 }
 
-TEST_P(Sizes, waste_is_at_most_an_eighth_of_the_block_above_128_bytes) {
+TEST_P(Sizes, waste_is_at_most_an_eighth_of_the_block_above_128_bytes)
+{
     const std::size_t alignment = GetParam();
     for (std::size_t size = 129; size <= largest_class; ++size) {
         const std::size_t good = heap::good_size(size, alignment);
@@ -112,7 +117,8 @@ TEST_P(Sizes, waste_is_at_most_an_eighth_of_the_block_above_128_bytes) {
     }
 }
 
-TEST_P(Sizes, zero_bytes_is_a_block_of_its_own) {
+TEST_P(Sizes, zero_bytes_is_a_block_of_its_own)
+{
     const std::size_t alignment = GetParam();
     std::set<void*> blocks;
     for (int count = 0; count < 1000; ++count) {
@@ -123,7 +129,8 @@ TEST_P(Sizes, zero_bytes_is_a_block_of_its_own) {
     for (void* const block : blocks) binmalloc::deallocate(block, 0);
 }
 
-TEST_P(Sizes, sized_deallocation_takes_every_size_between_the_request_and_its_usable_size) {
+TEST_P(Sizes, sized_deallocation_takes_every_size_between_the_request_and_its_usable_size)
+{
     const std::size_t alignment = GetParam();
     for (std::size_t size = 1; size <= 600; ++size) {
         for (const std::size_t told : {size, (size + heap::good_size(size, alignment)) / 2,
@@ -146,7 +153,8 @@ TEST_P(Sizes, sized_deallocation_takes_every_size_between_the_request_and_its_us
     }
 }
 
-TEST_P(Sizes, allocate_at_least_tells_the_usable_size) {
+TEST_P(Sizes, allocate_at_least_tells_the_usable_size)
+{
     const std::size_t alignment = GetParam();
     for (std::size_t size = 0; size <= 20 * kib; size += size < 1024 ? 1 : 97) {
         const auto result = heap::allocate_at_least(size, alignment);
@@ -159,24 +167,28 @@ TEST_P(Sizes, allocate_at_least_tells_the_usable_size) {
     }
 }
 
-TEST(SizesMalloc, sixteen_bytes_and_more_are_16_aligned_less_is_8_aligned) {
+TEST(SizesMalloc, sixteen_bytes_and_more_are_16_aligned_less_is_8_aligned)
+{
     std::vector<void*> blocks;
     for (std::size_t size = 1; size <= 2048; ++size) {
         for (int count = 0; count < 3; ++count) {
             void* const block = binmalloc::allocate(size);
-            ASSERT_TRUE(is_aligned(block, size >= 16 ? 16 : 8)) << "size " << size << " at " << block;
+            ASSERT_TRUE(is_aligned(block, size >= 16 ? 16 : 8))
+                << "size " << size << " at " << block;
             blocks.push_back(block);
         }
     }
     for (void* const block : blocks) binmalloc::deallocate(block);
 }
 
-TEST(SizesTyped, dense_classes_give_exactly_what_is_asked) {
+TEST(SizesTyped, dense_classes_give_exactly_what_is_asked)
+{
     struct request {
         std::size_t size, alignment;
     };
-    for (const auto [size, alignment] : {request{4, 4}, request{8, 8}, request{24, 8}, request{40, 8},
-                                         request{56, 8}, request{4, 1}, request{24, 4}, request{40, 1}}) {
+    for (const auto [size, alignment] :
+         {request{4, 4}, request{8, 8}, request{24, 8}, request{40, 8}, request{56, 8},
+          request{4, 1}, request{24, 4}, request{40, 1}}) {
         EXPECT_EQ(binmalloc::good_size(size, alignment), size) << "alignment " << alignment;
         void* const block = binmalloc::allocate(size, alignment);
         EXPECT_EQ(binmalloc::usable_size(block), size) << "alignment " << alignment;
@@ -185,7 +197,8 @@ TEST(SizesTyped, dense_classes_give_exactly_what_is_asked) {
     }
 }
 
-TEST(SizesTyped, four_byte_blocks_lie_four_bytes_apart) {
+TEST(SizesTyped, four_byte_blocks_lie_four_bytes_apart)
+{
     // Enough blocks for several slabs; freed in two interleaved passes so that links run both ways.
     std::vector<std::uint32_t*> blocks(scaled(40000, 20000));
     std::set<std::uintptr_t> addresses;
@@ -212,7 +225,8 @@ TEST(SizesTyped, four_byte_blocks_lie_four_bytes_apart) {
     for (std::uint32_t* const block : blocks) binmalloc::deallocate(block);
 }
 
-TEST(SizesNull, null_has_no_size_and_can_be_freed) {
+TEST(SizesNull, null_has_no_size_and_can_be_freed)
+{
     EXPECT_EQ(binmalloc::usable_size(nullptr), 0U);
     binmalloc::deallocate(nullptr);
     binmalloc::deallocate(nullptr, 0);
@@ -220,4 +234,4 @@ TEST(SizesNull, null_has_no_size_and_can_be_freed) {
     binmalloc::deallocate(nullptr, 16, 8);
 }
 
-}  // namespace
+} // namespace

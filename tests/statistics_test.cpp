@@ -57,7 +57,8 @@ TEST(Statistics, reserved_address_space_goes_back)
 
 class Purge : public testing::TestWithParam<std::size_t> {};
 
-INSTANTIATE_TEST_SUITE_P(BlockSizes, Purge, testing::Values(24, 1000, 16 * kib, 100 * kib, 3 * mib, 48 * mib));
+INSTANTIATE_TEST_SUITE_P(BlockSizes, Purge,
+                         testing::Values(24, 1000, 16 * kib, 100 * kib, 3 * mib, 48 * mib));
 
 TEST_P(Purge, returns_what_freed_blocks_held)
 {
@@ -121,4 +122,4 @@ TEST(Purge, from_many_threads_at_once)
     });
 }
 
-}  // namespace
+} // namespace

@@ -45,7 +45,8 @@ std::atomic<header*> shared_slots[512];
 
 [[noreturn]] void fail(const char* what, std::uint64_t id, std::size_t size)
 {
-    std::printf("stress: FAILED: %s (block %llx, %zu bytes)\n", what, static_cast<unsigned long long>(id), size);
+    std::printf("stress: FAILED: %s (block %llx, %zu bytes)\n", what,
+                static_cast<unsigned long long>(id), size);
     std::fflush(stdout);
     std::_Exit(1);
 }
@@ -59,7 +60,8 @@ void write(header* block, std::uint64_t id, std::size_t size)
 void check(const header* block, std::size_t size)
 {
     if (block->size != size) fail("size overwritten", block->id, size);
-    if (!holds(block + 1, size - sizeof(header), block->id)) fail("contents overwritten", block->id, size);
+    if (!holds(block + 1, size - sizeof(header), block->id))
+        fail("contents overwritten", block->id, size);
 }
 
 class worker {
@@ -70,7 +72,8 @@ public:
     {
         // Lives of a few thousand calls: threads come and go as in a server.
         const std::size_t steps = 1000 + random_.below(50000);
-        for (std::size_t done = 0; done < steps && !stop.load(std::memory_order_relaxed); ++done) step();
+        for (std::size_t done = 0; done < steps && !stop.load(std::memory_order_relaxed); ++done)
+            step();
         calls += steps;
         while (!blocks_.empty()) {
             // Some of the last blocks outlive their thread.
@@ -86,10 +89,15 @@ public:
 private:
     std::size_t any_size()
     {
-        const std::size_t limit = random_.one_in(2000) ? 64 * mib : random_.one_in(50) ? 512 * kib : 2 * kib;
+        const std::size_t limit = random_.one_in(2000) ? 64 * mib
+                                  : random_.one_in(50) ? 512 * kib
+                                                       : 2 * kib;
         return sizeof(header) + random_.size_up_to(limit);
     }
-    std::size_t any_alignment() { return std::size_t{8} << random_.below(random_.one_in(50) ? 22 : 6); }
+    std::size_t any_alignment()
+    {
+        return std::size_t{8} << random_.below(random_.one_in(50) ? 22 : 6);
+    }
 
     void keep(void* address, std::size_t size, std::size_t alignment)
     {
@@ -122,23 +130,18 @@ private:
     {
         if (blocks_.empty() || (blocks_.size() < 500 && !random_.one_in(3))) return create();
         switch (random_.below(8)) {
-            case 0:
-                return resize();
-            case 1:
-                return swap_into_slot(take());
-            case 2:
-                return use_list();
-            case 3:
-                return use_arena();
-            case 4: {
-                header* const block = take();
-                return binmalloc::deallocate(block, block->size);
-            }
-            case 5:
-                if (random_.one_in(500)) binmalloc::purge();
-                [[fallthrough]];
-            default:
-                binmalloc::deallocate(take());
+        case 0: return resize();
+        case 1: return swap_into_slot(take());
+        case 2: return use_list();
+        case 3: return use_arena();
+        case 4: {
+            header* const block = take();
+            return binmalloc::deallocate(block, block->size);
+        }
+        case 5:
+            if (random_.one_in(500)) binmalloc::purge();
+            [[fallthrough]];
+        default: binmalloc::deallocate(take());
         }
     }
 
@@ -146,17 +149,16 @@ private:
     {
         const std::size_t size = any_size();
         switch (random_.below(4)) {
-            case 0: {
-                void* const block = binmalloc::allocate_zeroed(size);
-                if (block != nullptr && !all_zero(block, size)) fail("not zero", next_id_, size);
-                return keep(block, size, 8);
-            }
-            case 1: {
-                const std::size_t alignment = any_alignment();
-                return keep(binmalloc::allocate(size, alignment), size, alignment);
-            }
-            default:
-                return keep(binmalloc::allocate(size), size, 16);
+        case 0: {
+            void* const block = binmalloc::allocate_zeroed(size);
+            if (block != nullptr && !all_zero(block, size)) fail("not zero", next_id_, size);
+            return keep(block, size, 8);
+        }
+        case 1: {
+            const std::size_t alignment = any_alignment();
+            return keep(binmalloc::allocate(size, alignment), size, alignment);
+        }
+        default: return keep(binmalloc::allocate(size), size, 16);
         }
     }
 
@@ -167,8 +169,8 @@ private:
         const std::size_t size = any_size();
         auto* const moved = static_cast<header*>(binmalloc::reallocate(block, size));
         if (moved == nullptr) fail("no memory to reallocate", before.id, size);
-        if (moved->id != before.id ||
-            !holds_prefix(moved + 1, std::min(size, before.size) - sizeof(header), before.id)) {
+        if (moved->id != before.id
+            || !holds_prefix(moved + 1, std::min(size, before.size) - sizeof(header), before.id)) {
             fail("reallocate lost bytes", before.id, size);
         }
         keep(moved, size, 16);
@@ -224,13 +226,13 @@ options parse(int count, char** arguments)
     return result;
 }
 
-}  // namespace
+} // namespace
 
 int main(int argument_count, char** arguments)
 {
     const options chosen = parse(argument_count, arguments);
-    const auto end = std::chrono::steady_clock::now() +
-                     std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+    const auto end = std::chrono::steady_clock::now()
+                     + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
                          std::chrono::duration<double>(chosen.seconds));
     std::vector<std::thread> threads;
     std::atomic<std::uint64_t> lives = 0;
@@ -252,6 +254,7 @@ int main(int argument_count, char** arguments)
         }
     }
     std::printf("stress: ok: %llu calls, %llu thread lives, seed %llu, %zu KiB held at the end\n",
-                static_cast<unsigned long long>(calls.load()), static_cast<unsigned long long>(lives.load()),
+                static_cast<unsigned long long>(calls.load()),
+                static_cast<unsigned long long>(lives.load()),
                 static_cast<unsigned long long>(chosen.seed), heap::held_bytes_after_purge() / kib);
 }

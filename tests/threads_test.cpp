@@ -1,4 +1,5 @@
-// Threads: frees that cross, more threads than caches, threads that come and go, and their very last calls.
+// Threads: frees that cross, more threads than caches, threads that come and go, and their very
+// last calls.
 #include <binmalloc/binmalloc.hpp>
 
 #include "support/heap.hpp"
@@ -22,36 +23,41 @@
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#define BINMALLOC_TEST_PTHREAD 1
+#    include <pthread.h>
+#    define BINMALLOC_TEST_PTHREAD 1
 #endif
 
 namespace {
 
 using namespace binmalloc_test;
 
-live_block filled_block(std::size_t size, std::uint64_t id) {
+live_block filled_block(std::size_t size, std::uint64_t id)
+{
     const live_block block{binmalloc::allocate(size), size, 0, id};
     if (block.address != nullptr) fill(block.address, size, id);
     return block;
 }
 
 /// Frees the block; false if there is none or its contents have changed.
-bool free_checked(const live_block& block) {
+bool free_checked(const live_block& block)
+{
     if (block.address == nullptr || !holds(block.address, block.size, block.id)) return false;
     binmalloc::deallocate(block.address);
     return true;
 }
 
-/// A thread's life with blocks of its own, and at its end nothing left. Returns the number of damaged blocks.
-std::size_t work(std::uint64_t which, std::size_t steps, std::size_t live_count = 64) {
+/// A thread's life with blocks of its own, and at its end nothing left. Returns the number of
+/// damaged blocks.
+std::size_t work(std::uint64_t which, std::size_t steps, std::size_t live_count = 64)
+{
     random_source random(seed() + which);
     std::vector<live_block> live(live_count);
     std::size_t damaged = 0;
     for (std::size_t step = 0; step < steps; ++step) {
         live_block& chosen = live[random.below(live.size())];
         if (chosen.address != nullptr) damaged += free_checked(chosen) ? 0 : 1;
-        chosen = filled_block(random.size_up_to(random.one_in(100) ? 256 * kib : 2 * kib), which << 32 | step);
+        chosen = filled_block(random.size_up_to(random.one_in(100) ? 256 * kib : 2 * kib),
+                              which << 32 | step);
         damaged += chosen.address == nullptr ? 1 : 0;
     }
     for (const live_block& block : live) {
@@ -60,11 +66,12 @@ std::size_t work(std::uint64_t which, std::size_t steps, std::size_t live_count 
     return damaged;
 }
 
-TEST(Threads, every_thread_frees_blocks_of_every_other) {
+TEST(Threads, every_thread_frees_blocks_of_every_other)
+{
     constexpr std::size_t threads = 6;
     constexpr std::size_t blocks = 200;
     using mail = std::vector<live_block>;
-    std::array<std::array<mail, threads>, threads> mailbox;  // [from][to]
+    std::array<std::array<mail, threads>, threads> mailbox; // [from][to]
     std::barrier everyone(threads);
     std::atomic<std::size_t> damaged = 0;
     run_threads(threads, [&](std::size_t me) {
@@ -73,12 +80,14 @@ TEST(Threads, every_thread_frees_blocks_of_every_other) {
             for (std::size_t to = 0; to < threads; ++to) {
                 for (std::size_t i = 0; i < blocks; ++i) {
                     mailbox[me][to].push_back(
-                        filled_block(random.size_up_to(i % 50 == 0 ? 100 * kib : 3000), me << 40 | to << 32 | i));
+                        filled_block(random.size_up_to(i % 50 == 0 ? 100 * kib : 3000),
+                                     me << 40 | to << 32 | i));
                 }
             }
             everyone.arrive_and_wait();
             for (std::size_t from = 0; from < threads; ++from) {
-                for (const live_block& block : mailbox[from][me]) damaged += free_checked(block) ? 0 : 1;
+                for (const live_block& block : mailbox[from][me])
+                    damaged += free_checked(block) ? 0 : 1;
                 mailbox[from][me].clear();
             }
             everyone.arrive_and_wait();
@@ -91,20 +100,23 @@ class ManyThreads : public testing::TestWithParam<std::size_t> {};
 
 INSTANTIATE_TEST_SUITE_P(Threads, ManyThreads, testing::Values(2, 16, 64, 200));
 
-TEST_P(ManyThreads, all_alive_at_once) {
+TEST_P(ManyThreads, all_alive_at_once)
+{
     const std::size_t threads = GetParam();
     std::barrier everyone(static_cast<std::ptrdiff_t>(threads));
     std::atomic<std::size_t> damaged = 0;
     run_threads(threads, [&](std::size_t me) {
         damaged += work(me, 50);
-        everyone.arrive_and_wait();  // each has had its first block: no cache is left that nobody wants
+        everyone
+            .arrive_and_wait(); // each has had its first block: no cache is left that nobody wants
         damaged += work(me, scaled(200000) / threads + 10);
         everyone.arrive_and_wait();
     });
     EXPECT_EQ(damaged.load(), 0U);
 }
 
-TEST_P(ManyThreads, exchange_blocks_through_slots) {
+TEST_P(ManyThreads, exchange_blocks_through_slots)
+{
     struct header {
         std::size_t size;
         std::uint64_t id;
@@ -119,7 +131,8 @@ TEST_P(ManyThreads, exchange_blocks_through_slots) {
         random_source random(seed() * 3 + me);
         const std::size_t steps = scaled(300000) / threads + 10;
         for (std::size_t step = 0; step < steps; ++step) {
-            const std::size_t size = sizeof(header) + random.size_up_to(random.one_in(200) ? 64 * kib : 1000);
+            const std::size_t size =
+                sizeof(header) + random.size_up_to(random.one_in(200) ? 64 * kib : 1000);
             auto* const mine = static_cast<header*>(binmalloc::allocate(size));
             if (mine == nullptr) {
                 ++damaged;
@@ -142,7 +155,8 @@ TEST_P(ManyThreads, exchange_blocks_through_slots) {
     EXPECT_EQ(damaged.load(), 0U);
 }
 
-TEST(Threads, four_byte_blocks_cross_threads) {
+TEST(Threads, four_byte_blocks_cross_threads)
+{
     // Too small for a pointer, so they take another way home than all others.
     using ints = binmalloc::allocator<std::uint32_t>;
     std::vector<std::atomic<std::uint32_t*>> slots(2000);
@@ -168,7 +182,8 @@ TEST(Threads, four_byte_blocks_cross_threads) {
     EXPECT_EQ(damaged.load(), 0U);
 }
 
-TEST(Threads, blocks_outlive_their_thread) {
+TEST(Threads, blocks_outlive_their_thread)
+{
     std::vector<live_block> blocks;
     for (std::uint64_t generation = 0; generation < 20; ++generation) {
         run_thread([&] {
@@ -194,7 +209,8 @@ TEST(Threads, blocks_outlive_their_thread) {
     }
 }
 
-TEST(Threads, memory_stays_flat_while_threads_come_and_go) {
+TEST(Threads, memory_stays_flat_while_threads_come_and_go)
+{
     const auto generation = [](std::uint64_t which) {
         std::vector<live_block> left;
         run_thread([&] {
@@ -216,7 +232,8 @@ TEST(Threads, memory_stays_flat_while_threads_come_and_go) {
     }
 }
 
-TEST(Threads, groups_of_threads_reuse_what_earlier_groups_left) {
+TEST(Threads, groups_of_threads_reuse_what_earlier_groups_left)
+{
     const auto group = [](std::uint64_t which) {
         std::atomic<std::size_t> damaged = 0;
         run_threads(24, [&](std::size_t me) { damaged += work(which * 100 + me, 300); });
@@ -232,12 +249,14 @@ TEST(Threads, groups_of_threads_reuse_what_earlier_groups_left) {
 /// A bounded queue from one thread to one other.
 class block_queue {
 public:
-    void put(void* block) noexcept {
+    void put(void* block) noexcept
+    {
         std::atomic<void*>& slot = slots_[put_++ % slots_.size()];
         while (slot.load(std::memory_order_acquire) != nullptr) std::this_thread::yield();
         slot.store(block, std::memory_order_release);
     }
-    void* take() noexcept {
+    void* take() noexcept
+    {
         std::atomic<void*>& slot = slots_[taken_++ % slots_.size()];
         void* block = nullptr;
         while ((block = slot.load(std::memory_order_acquire)) == nullptr) std::this_thread::yield();
@@ -251,7 +270,8 @@ private:
     alignas(128) std::size_t taken_ = 0;
 };
 
-TEST(Threads, producer_and_consumer_run_in_flat_memory) {
+TEST(Threads, producer_and_consumer_run_in_flat_memory)
+{
     // At most 512 blocks of up to 4 KiB are alive; hundreds of times that much passes through.
     const auto pass = [](std::size_t count) {
         block_queue queue;
@@ -265,7 +285,8 @@ TEST(Threads, producer_and_consumer_run_in_flat_memory) {
         });
         random_source random(seed());
         for (std::size_t i = 0; i < count; ++i) {
-            auto* const block = static_cast<std::size_t*>(binmalloc::allocate(8 + random.below(4 * kib)));
+            auto* const block =
+                static_cast<std::size_t*>(binmalloc::allocate(8 + random.below(4 * kib)));
             *block = i;
             queue.put(block);
         }
@@ -282,7 +303,8 @@ TEST(Threads, producer_and_consumer_run_in_flat_memory) {
     }
 }
 
-TEST(Threads, a_long_lived_pair_runs_in_flat_memory_in_one_pass) {
+TEST(Threads, a_long_lived_pair_runs_in_flat_memory_in_one_pass)
+{
     // The same, but neither thread ends, so nothing is flushed by an exit.
     const std::size_t count = scaled(400000, 40000);
     block_queue queue;
@@ -314,18 +336,21 @@ std::atomic<int> last_words = 0;
 
 struct allocates_at_exit {
     live_block early;
-    ~allocates_at_exit() {
+    ~allocates_at_exit()
+    {
         if (!free_checked(early)) return;
         if (work(1, 200) == 0) ++last_words;
     }
 };
 
-TEST(ThreadExit, thread_local_destructors_can_allocate_and_free) {
+TEST(ThreadExit, thread_local_destructors_can_allocate_and_free)
+{
     last_words = 0;
     constexpr int threads = 50;
     for (int i = 0; i < threads; ++i) {
         run_thread([] {
-            // Constructed before the thread's first allocation, so destroyed after most other things.
+            // Constructed before the thread's first allocation, so destroyed after most other
+            // things.
             thread_local allocates_at_exit at_exit;
             at_exit.early = filled_block(333, 1);
         });
@@ -333,11 +358,13 @@ TEST(ThreadExit, thread_local_destructors_can_allocate_and_free) {
     EXPECT_EQ(last_words.load(), threads);
 }
 
-TEST(ThreadExit, a_thread_whose_first_call_is_in_its_destructors_works) {
+TEST(ThreadExit, a_thread_whose_first_call_is_in_its_destructors_works)
+{
     last_words = 0;
     struct only_at_exit {
         int armed = 0;
-        ~only_at_exit() {
+        ~only_at_exit()
+        {
             if (work(2, 200) == 0) ++last_words;
         }
     };
@@ -352,30 +379,39 @@ TEST(ThreadExit, a_thread_whose_first_call_is_in_its_destructors_works) {
 
 pthread_key_t late_key;
 
-extern "C" void late_key_destructor(void* rounds_left) {
-    // Set again each time, so that it also runs after every other key's destructor, the heap's own included.
+extern "C" void late_key_destructor(void* rounds_left)
+{
+    // Set again each time, so that it also runs after every other key's destructor, the heap's
+    // own included.
     const auto left = reinterpret_cast<std::uintptr_t>(rounds_left);
-    if (work(left, 200) == 0) ++last_words;
+    if (work(left, 1000) == 0) ++last_words;
     if (left > 1) pthread_setspecific(late_key, reinterpret_cast<void*>(left - 1));
 }
 
-TEST(ThreadExit, pthread_key_destructors_can_allocate_and_free) {
+TEST(ThreadExit, pthread_key_destructors_can_allocate_and_free)
+{
+    // Several at a time: while one is past its exit hook, another inherits its cache.
     last_words = 0;
     ASSERT_EQ(pthread_key_create(&late_key, late_key_destructor), 0);
-    constexpr int threads = 100;
-    // PTHREAD_DESTRUCTOR_ITERATIONS is at least 4. The thread sanitizer takes its own state down in the last.
+    constexpr int threads = 50;
+    constexpr int at_a_time = 6;
+    // PTHREAD_DESTRUCTOR_ITERATIONS is at least 4. The thread sanitizer takes its own state
+    // down in the last.
     constexpr std::uintptr_t rounds = with_thread_sanitizer ? 2 : 4;
-    for (int i = 0; i < threads; ++i) {
-        run_thread([] {
-            pthread_setspecific(late_key, reinterpret_cast<void*>(rounds));
-            EXPECT_EQ(work(3, 100), 0U);
-        });
-    }
-    EXPECT_EQ(last_words.load(), threads * static_cast<int>(rounds));
+    run_threads(at_a_time, [&](std::size_t me) {
+        for (int i = 0; i < threads; ++i) {
+            run_thread([me] {
+                pthread_setspecific(late_key, reinterpret_cast<void*>(rounds));
+                EXPECT_EQ(work(me, 1000), 0U);
+            });
+        }
+    });
+    EXPECT_EQ(last_words.load(), at_a_time * threads * static_cast<int>(rounds));
     pthread_key_delete(late_key);
 }
 
-TEST(ThreadExit, memory_stays_flat_though_every_thread_allocates_after_its_hook) {
+TEST(ThreadExit, memory_stays_flat_though_every_thread_allocates_after_its_hook)
+{
     ASSERT_EQ(pthread_key_create(&late_key, late_key_destructor), 0);
     const auto generation = [] {
         run_thread([] {
@@ -390,7 +426,8 @@ TEST(ThreadExit, memory_stays_flat_though_every_thread_allocates_after_its_hook)
     pthread_key_delete(late_key);
 }
 
-TEST(ThreadExit, detached_threads_end_at_any_time) {
+TEST(ThreadExit, detached_threads_end_at_any_time)
+{
     // Joined only through a counter: their exit hooks run while this thread goes on allocating.
     std::atomic<std::size_t> done = 0;
     const std::size_t threads = scaled(300, 30);
@@ -405,4 +442,4 @@ TEST(ThreadExit, detached_threads_end_at_any_time) {
 
 #endif
 
-}  // namespace
+} // namespace

@@ -62,6 +62,16 @@ struct default_size_classes {
 
 namespace detail {
 
+/// The largest size that fits malloc's alignment, 0 if none does.
+template <std::size_t N>
+constexpr std::size_t largest_natural(const std::array<std::uint32_t, N>& sizes)
+{
+    std::size_t largest = 0;
+    for (const std::uint32_t size : sizes)
+        if (size % natural_alignment == 0) largest = size;
+    return largest;
+}
+
 template <std::size_t N>
 constexpr bool valid_sizes(const std::array<std::uint32_t, N>& sizes)
 {
@@ -71,7 +81,7 @@ constexpr bool valid_sizes(const std::array<std::uint32_t, N>& sizes)
         if (size <= previous || size % 4 != 0) return false;
         previous = size;
     }
-    return true;
+    return largest_natural(sizes) != 0;
 }
 
 template <class T>
@@ -82,7 +92,7 @@ inline constexpr bool is_size_array<const std::array<std::uint32_t, N>> = true;
 } // namespace detail
 
 /// `P::sizes` is a constexpr std::array<std::uint32_t, N>, N <= 250, ascending, each a multiple of 4
-/// and at most 16 KiB.
+/// and at most 16 KiB, one at least a multiple of 16.
 template <class P>
 concept size_class_policy = detail::is_size_array<decltype(P::sizes)>
     && requires { requires detail::valid_sizes(P::sizes); };
@@ -101,7 +111,8 @@ public:
     static constexpr bin_index none = static_cast<bin_index>(count);
 
     /// Up to here a class is one table look-up on the fast path.
-    static constexpr std::size_t fast_limit = largest < 1024 ? align_down(largest, 8) : 1024;
+    static constexpr std::size_t fast_limit =
+        largest_natural(sizes) < 1024 ? largest_natural(sizes) : 1024;
 
     /// The smallest class that holds `size` bytes at `alignment`, or `none`. Linear: for constants
     /// and for building the tables.

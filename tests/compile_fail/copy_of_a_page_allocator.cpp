@@ -2,7 +2,8 @@
 // Two page allocators cannot own the same pages.
 #include <binmalloc/binmalloc.hpp>
 
-int main() {
+int main()
+{
     binmalloc::page_allocator first;
     binmalloc::page_allocator second(first);
 }

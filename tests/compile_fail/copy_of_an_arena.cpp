@@ -2,7 +2,8 @@
 // Two arenas cannot own the same blocks.
 #include <binmalloc/binmalloc.hpp>
 
-int main() {
+int main()
+{
     binmalloc::arena first;
     binmalloc::arena second(first);
 }

@@ -12,4 +12,7 @@ struct policy : binmalloc::default_policy {
     using footprint = nameless;
 };
 
-int main() { binmalloc::basic_heap<policy>::deallocate(binmalloc::basic_heap<policy>::allocate(10)); }
+int main()
+{
+    binmalloc::basic_heap<policy>::deallocate(binmalloc::basic_heap<policy>::allocate(10));
+}

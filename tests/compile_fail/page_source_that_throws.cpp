@@ -5,7 +5,8 @@
 #include <cstddef>
 
 struct thrower : binmalloc::os_pages {
-    static void* reserve(std::size_t size, std::size_t alignment) {
+    static void* reserve(std::size_t size, std::size_t alignment)
+    {
         if (size > 100) throw size;
         return binmalloc::os_pages::reserve(size, alignment);
     }
@@ -15,4 +16,7 @@ struct policy : binmalloc::default_policy {
     using page_source = thrower;
 };
 
-int main() { binmalloc::basic_heap<policy>::deallocate(binmalloc::basic_heap<policy>::allocate(10)); }
+int main()
+{
+    binmalloc::basic_heap<policy>::deallocate(binmalloc::basic_heap<policy>::allocate(10));
+}

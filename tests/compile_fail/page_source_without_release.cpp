@@ -17,4 +17,7 @@ struct policy : binmalloc::default_policy {
     using page_source = hoarder;
 };
 
-int main() { binmalloc::basic_heap<policy>::deallocate(binmalloc::basic_heap<policy>::allocate(10)); }
+int main()
+{
+    binmalloc::basic_heap<policy>::deallocate(binmalloc::basic_heap<policy>::allocate(10));
+}

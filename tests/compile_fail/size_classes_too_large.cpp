@@ -13,4 +13,7 @@ struct policy : binmalloc::default_policy {
     using size_classes = too_large;
 };
 
-int main() { binmalloc::basic_heap<policy>::deallocate(binmalloc::basic_heap<policy>::allocate(10)); }
+int main()
+{
+    binmalloc::basic_heap<policy>::deallocate(binmalloc::basic_heap<policy>::allocate(10));
+}

@@ -10,7 +10,6 @@ trap 'rm -rf "$scratch"' EXIT
 
 # workload_NAME runs in an empty directory and prints what must be equal in both runs.
 # command_NAME is a command whose process is checked for being on the library.
-# shellcheck disable=SC2034 # used by their names
 
 command_sqlite3=(sqlite3 :memory: 'select 1')
 workload_sqlite3() {

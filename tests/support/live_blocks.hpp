@@ -12,15 +12,16 @@ namespace binmalloc_test {
 
 struct live_block {
     void* address = nullptr;
-    std::size_t size = 0;       // asked for, and filled
-    std::size_t alignment = 0;  // asked for; 0: none
-    std::uint64_t id = 0;       // of its contents
+    std::size_t size = 0;      // asked for, and filled
+    std::size_t alignment = 0; // asked for; 0: none
+    std::uint64_t id = 0;      // of its contents
 };
 
 class live_blocks {
 public:
     /// Fills the block and notes it. False if its `usable` bytes overlap another live block.
-    bool add(const live_block& block, std::size_t usable) {
+    bool add(const live_block& block, std::size_t usable)
+    {
         const auto begin = reinterpret_cast<std::uintptr_t>(block.address);
         const std::size_t extent = usable > 0 ? usable : 1;
         const auto next = blocks_.lower_bound(begin);
@@ -35,7 +36,8 @@ public:
     }
 
     /// Forgets a block that add() noted. False if it is unknown or its contents have changed.
-    bool remove(const live_block& block) {
+    bool remove(const live_block& block)
+    {
         const auto found = blocks_.find(reinterpret_cast<std::uintptr_t>(block.address));
         if (found == blocks_.end()) return false;
         const live_block known = found->second.block;
@@ -44,10 +46,14 @@ public:
     }
 
     /// Forgets a block whose contents the caller has checked, or that has moved.
-    void forget(const live_block& block) { blocks_.erase(reinterpret_cast<std::uintptr_t>(block.address)); }
+    void forget(const live_block& block)
+    {
+        blocks_.erase(reinterpret_cast<std::uintptr_t>(block.address));
+    }
 
     /// Whether every block's contents are as add() left them.
-    bool all_intact() const {
+    bool all_intact() const
+    {
         for (const auto& [begin, entry] : blocks_) {
             if (!holds(entry.block.address, entry.block.size, entry.block.id)) return false;
         }
@@ -64,4 +70,4 @@ private:
     std::map<std::uintptr_t, noted> blocks_;
 };
 
-}  // namespace binmalloc_test
+} // namespace binmalloc_test

@@ -6,8 +6,8 @@
 #include <cstdlib>
 
 #if defined(__linux__)
-#include <fcntl.h>
-#include <unistd.h>
+#    include <fcntl.h>
+#    include <unistd.h>
 #endif
 
 namespace binmalloc_test {
@@ -18,7 +18,8 @@ struct process_memory {
 };
 
 /// All zero where the system does not say.
-inline process_memory memory_in_use() noexcept {
+inline process_memory memory_in_use() noexcept
+{
     process_memory result;
 #if defined(__linux__)
     char text[128] = {};
@@ -38,4 +39,4 @@ inline process_memory memory_in_use() noexcept {
 inline constexpr std::size_t kib = 1024;
 inline constexpr std::size_t mib = 1024 * kib;
 
-}  // namespace binmalloc_test
+} // namespace binmalloc_test

@@ -1,6 +1,6 @@
 // How much work a test does, from which seed, and under which instrument.
 //
-//   BINMALLOC_TEST_SCALE   factor on every iteration count (1 where unset; 0.1 under valgrind, 20 for a night)
+//   BINMALLOC_TEST_SCALE   factor on every iteration count: 0.1 under valgrind, 20 for a night
 //   BINMALLOC_TEST_SEED    seed of every random sequence (fixed where unset)
 #pragma once
 
@@ -12,18 +12,18 @@
 namespace binmalloc_test {
 
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define BINMALLOC_TEST_ADDRESS_SANITIZER 1
-#endif
-#if __has_feature(thread_sanitizer)
-#define BINMALLOC_TEST_THREAD_SANITIZER 1
-#endif
+#    if __has_feature(address_sanitizer)
+#        define BINMALLOC_TEST_ADDRESS_SANITIZER 1
+#    endif
+#    if __has_feature(thread_sanitizer)
+#        define BINMALLOC_TEST_THREAD_SANITIZER 1
+#    endif
 #endif
 #if defined(__SANITIZE_ADDRESS__)
-#define BINMALLOC_TEST_ADDRESS_SANITIZER 1
+#    define BINMALLOC_TEST_ADDRESS_SANITIZER 1
 #endif
 #if defined(__SANITIZE_THREAD__)
-#define BINMALLOC_TEST_THREAD_SANITIZER 1
+#    define BINMALLOC_TEST_THREAD_SANITIZER 1
 #endif
 
 #if defined(BINMALLOC_TEST_ADDRESS_SANITIZER)
@@ -39,7 +39,8 @@ inline constexpr bool with_thread_sanitizer = false;
 /// The process's resident memory says nothing about the heap in such a build.
 inline constexpr bool sanitized = with_address_sanitizer || with_thread_sanitizer;
 
-inline double scale() noexcept {
+inline double scale() noexcept
+{
     static const double factor = [] {
         const char* const text = std::getenv("BINMALLOC_TEST_SCALE");
         const double wanted = text != nullptr ? std::strtod(text, nullptr) : 1.0;
@@ -49,11 +50,13 @@ inline double scale() noexcept {
 }
 
 /// `count` iterations in a plain build, fewer under a sanitizer, never less than `least`.
-inline std::size_t scaled(std::size_t count, std::size_t least = 1) noexcept {
+inline std::size_t scaled(std::size_t count, std::size_t least = 1) noexcept
+{
     return std::max(least, static_cast<std::size_t>(static_cast<double>(count) * scale()));
 }
 
-inline std::uint64_t seed() noexcept {
+inline std::uint64_t seed() noexcept
+{
     static const std::uint64_t value = [] {
         const char* const text = std::getenv("BINMALLOC_TEST_SEED");
         return text != nullptr ? std::strtoull(text, nullptr, 0) : 20240229ULL;
@@ -61,4 +64,4 @@ inline std::uint64_t seed() noexcept {
     return value;
 }
 
-}  // namespace binmalloc_test
+} // namespace binmalloc_test

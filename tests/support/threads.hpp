@@ -10,7 +10,8 @@ namespace binmalloc_test {
 
 /// Runs body(0) .. body(count - 1), each in its own thread; none begins before the last one exists.
 template <class Body>
-void run_threads(std::size_t count, Body body) {
+void run_threads(std::size_t count, Body body)
+{
     std::latch all_started(static_cast<std::ptrdiff_t>(count));
     std::vector<std::thread> threads;
     threads.reserve(count);
@@ -25,8 +26,9 @@ void run_threads(std::size_t count, Body body) {
 
 /// Runs `body` in a thread of its own, to its end.
 template <class Body>
-void run_thread(Body body) {
+void run_thread(Body body)
+{
     std::thread(std::move(body)).join();
 }
 
-}  // namespace binmalloc_test
+} // namespace binmalloc_test
