@@ -394,7 +394,7 @@ TEST_F(OverrideMalloc, the_platforms_own_functions_are_the_heap)
     block = opaque(::reallocarray(nullptr, 100, 10));
     expect_of_heap(block, 1000, 16);
     errno = untouched;
-    EXPECT_EQ(::reallocarray(block, opaque(SIZE_MAX / 2), 4), nullptr);
+    EXPECT_EQ(::reallocarray(opaque(block), opaque(SIZE_MAX / 2), 4), nullptr);
     EXPECT_EQ(errno, ENOMEM);
     std::free(block);
     EXPECT_EQ(::malloc_usable_size(nullptr), 0U);
