@@ -36,7 +36,7 @@ struct signed_sizes {
     static constexpr std::array<int, 2> sizes{16, 32};
 };
 struct run_time_sizes {
-    static inline std::array<std::uint32_t, 2> sizes{16, 32};
+    [[maybe_unused]] static inline std::array<std::uint32_t, 2> sizes{16, 32};
 };
 struct powers_of_two {
     static constexpr std::array<std::uint32_t, 11> sizes{8,   16,   32,   64,   128, 256,

@@ -11,7 +11,7 @@ int main()
     for (const std::size_t size : {1, 24, 1000, 100000, 1 << 20}) {
         void* const block = ::operator new(size);
         if (binmalloc::usable_size(block) != binmalloc::good_size(size)) return 1;
-        ::operator delete(block, size);
+        ::operator delete(block);
     }
     std::string text(1000, 'x');
     return binmalloc::usable_size(text.data()) >= 1001 ? 0 : 1;
