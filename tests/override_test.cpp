@@ -6,6 +6,12 @@
 #if !defined(BINMALLOC_TEST_NO_OVERRIDE)
 #    define BINMALLOC_OVERRIDE_MALLOC
 #endif
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__SANITIZE_ADDRESS__)
+// GCC bug 105562: a false alarm in <regex> under this sanitizer.
+#    pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 #include <binmalloc/binmalloc.hpp>
 
 #include "support/pattern.hpp"
