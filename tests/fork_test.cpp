@@ -2,6 +2,7 @@
 // nothing happened.
 #include <binmalloc/binmalloc.hpp>
 
+#include "support/filled_block.hpp"
 #include "support/live_blocks.hpp"
 #include "support/pattern.hpp"
 #include "support/process.hpp"
@@ -27,20 +28,6 @@
 namespace {
 
 using namespace binmalloc_test;
-
-live_block filled_block(std::size_t size, std::uint64_t id)
-{
-    const live_block block{binmalloc::allocate(size), size, 0, id};
-    if (block.address != nullptr) fill(block.address, size, id);
-    return block;
-}
-
-bool free_checked(const live_block& block)
-{
-    if (block.address == nullptr || !holds(block.address, block.size, block.id)) return false;
-    binmalloc::deallocate(block.address);
-    return true;
-}
 
 /// What the other threads are busy with at the moment of a fork.
 struct business {

@@ -3,6 +3,7 @@
 #include <binmalloc/binmalloc.hpp>
 
 #include "support/heap.hpp"
+#include "support/filled_block.hpp"
 #include "support/live_blocks.hpp"
 #include "support/pattern.hpp"
 #include "support/process.hpp"
@@ -30,21 +31,6 @@
 namespace {
 
 using namespace binmalloc_test;
-
-live_block filled_block(std::size_t size, std::uint64_t id)
-{
-    const live_block block{binmalloc::allocate(size), size, 0, id};
-    if (block.address != nullptr) fill(block.address, size, id);
-    return block;
-}
-
-/// Frees the block; false if there is none or its contents have changed.
-bool free_checked(const live_block& block)
-{
-    if (block.address == nullptr || !holds(block.address, block.size, block.id)) return false;
-    binmalloc::deallocate(block.address);
-    return true;
-}
 
 /// A thread's life with blocks of its own, and at its end nothing left. Returns the number of
 /// damaged blocks.
