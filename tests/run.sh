@@ -16,7 +16,7 @@ failed=0
 leg_gcc() { run_leg gcc gcc g++; }
 
 # Catches: what only one compiler accepts, and code that only one compiler happens to get right.
-leg_clang() { run_leg clang clang clang++ -DBINMALLOC_TEST_UNITS_ONLY=ON; }
+leg_clang() { run_leg clang clang clang++ -DBINMALLOC_TEST_USERS=OFF; }
 
 # Catches: writes outside the allocator's own tables, undefined behaviour, and assertions.
 leg_asan() { run_leg asan gcc g++ "${checked[@]}" -DBINMALLOC_SANITIZE=address,undefined; }

@@ -74,7 +74,7 @@ public:
 
     static void purge() noexcept
     {
-        pool_type* p = pool_.load(std::memory_order_acquire);
+        pool_type* p = existing_pool();
         if (p == nullptr) return;
         if (member* m = leased()) {
             m->flush_all();
@@ -86,7 +86,7 @@ public:
 
     static page_statistics statistics() noexcept
     {
-        pool_type* p = pool_.load(std::memory_order_acquire);
+        pool_type* p = existing_pool();
         return p != nullptr ? p->pages.statistics() : page_statistics{};
     }
 
@@ -209,7 +209,7 @@ private:
 
     static pool_type* pool() noexcept
     {
-        pool_type* p = pool_.load(std::memory_order_acquire);
+        pool_type* p = existing_pool();
         return p != nullptr ? p : make_pool();
     }
 
@@ -230,11 +230,14 @@ private:
         return p;
     }
 
-    static void before_fork() noexcept { pool_.load(std::memory_order_relaxed)->freeze(); }
-    static void after_fork_in_parent() noexcept { pool_.load(std::memory_order_relaxed)->thaw(); }
+    // Acquire: another thread may have made it, also where it is known to exist (fork handlers).
+    static pool_type* existing_pool() noexcept { return pool_.load(std::memory_order_acquire); }
+
+    static void before_fork() noexcept { existing_pool()->freeze(); }
+    static void after_fork_in_parent() noexcept { existing_pool()->thaw(); }
     static void after_fork_in_child() noexcept
     {
-        pool_type* p = pool_.load(std::memory_order_relaxed);
+        pool_type* p = existing_pool();
         p->thaw();
         p->inherit(leased());
     }

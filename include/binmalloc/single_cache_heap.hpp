@@ -117,7 +117,7 @@ private:
 
     static void freeze() noexcept
     {
-        state* s = state_.load(std::memory_order_relaxed);
+        state* s = state_.load(std::memory_order_acquire);
         s->bins.lock.lock();
         s->bins.tiny.lock().lock();
         s->pages.lock().lock();
@@ -125,7 +125,7 @@ private:
 
     static void thaw() noexcept
     {
-        state* s = state_.load(std::memory_order_relaxed);
+        state* s = state_.load(std::memory_order_acquire);
         s->pages.lock().unlock();
         s->bins.tiny.lock().unlock();
         s->bins.lock.unlock();
