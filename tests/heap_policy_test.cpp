@@ -282,17 +282,13 @@ void use()
     }
 }
 
-TEST(HeapPolicy, classes_between_multiples_of_eight_work)
-{
-    use<odd_sizes>();
-}
-
 TEST(HeapPolicy, classes_whose_largest_lacks_mallocs_alignment_work)
 {
     use<unaligned_end>();
 }
 
-// malloc's rule needs a class of its alignment.
+// Links need their alignment, and malloc's rule needs a class of its own.
+static_assert(!binmalloc::size_class_policy<odd_sizes>);
 static_assert(!binmalloc::size_class_policy<unaligned_sizes>);
 static_assert(!binmalloc::size_class_policy<tiny_only>);
 

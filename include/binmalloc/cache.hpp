@@ -189,6 +189,7 @@ public:
     /// Effects: returns slabs without a live block to the page allocator.
     void release_free_slabs() noexcept
     {
+        const slow_path_scope busy(*this);
         collect();
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             unit_list& list = available_[bin];

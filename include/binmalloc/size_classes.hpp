@@ -78,7 +78,8 @@ constexpr bool valid_sizes(const std::array<std::uint32_t, N>& sizes)
     if (N == 0 || N > 250 || sizes.back() > max_block_size) return false;
     std::uint32_t previous = 0;
     for (const std::uint32_t size : sizes) {
-        if (size <= previous || size % 4 != 0) return false;
+        // A free block holds a link: of 32 bits in a 4-byte block, else a pointer.
+        if (size <= previous || size % (size < 8 ? 4 : 8) != 0) return false;
         previous = size;
     }
     return largest_natural(sizes) != 0;
@@ -91,8 +92,8 @@ inline constexpr bool is_size_array<const std::array<std::uint32_t, N>> = true;
 
 } // namespace detail
 
-/// `P::sizes` is a constexpr std::array<std::uint32_t, N>, N <= 250, ascending, each a multiple of 4
-/// and at most 16 KiB, one at least a multiple of 16.
+/// `P::sizes` is a constexpr std::array<std::uint32_t, N>, N <= 250, ascending, each 4 or a multiple
+/// of 8 and at most 16 KiB, one at least a multiple of 16.
 template <class P>
 concept size_class_policy = detail::is_size_array<decltype(P::sizes)>
     && requires { requires detail::valid_sizes(P::sizes); };

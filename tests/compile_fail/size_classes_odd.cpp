@@ -1,5 +1,5 @@
 // expect: valid_sizes
-// Block sizes must be multiples of 4.
+// Block sizes must be 4 or multiples of 8.
 #include <binmalloc/binmalloc.hpp>
 
 #include <array>
