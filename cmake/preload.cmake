@@ -19,6 +19,8 @@ if(NOT PROJECT_IS_TOP_LEVEL AND NOT BINMALLOC_INSTALL)
     set_target_properties(binmalloc_preload PROPERTIES EXCLUDE_FROM_ALL ON)
 endif()
 
+# Linked with -z nodelete below.
+target_compile_definitions(binmalloc_preload PRIVATE BINMALLOC_UNLOADABLE=0)
 target_compile_options(binmalloc_preload PRIVATE
     # An allocator is never wanted unoptimized by default, so also without a build type.
     $<$<CONFIG:>:-O2>

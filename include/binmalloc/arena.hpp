@@ -57,11 +57,13 @@ public:
         if (p == nullptr) return;
         detail::unit_header* h = detail::first_header(detail::header_of(p));
         const os::keep_errno keep;
+        const gate_scope scope;
         if (h->kind != detail::unit_kind::slab) {
             detail::free_span<pages_type>(p, h);
             return;
         }
         auto* s = static_cast<detail::slab*>(h);
+        check_block(s, p, "free of a pointer inside a block");
         if (detail::tiny_bin::serves(s->block_size)) {
             s->home->tiny.deallocate(s, p, detail::pages_of<pages_type>(s));
             return;
@@ -83,6 +85,7 @@ public:
     void clear() noexcept
     {
         if (!open_) return;
+        const gate_scope scope;
         guard held(lock_);
         bins_.release_all_slabs();
         while (detail::unit_header* h = bins_.spans.front()) {
@@ -94,17 +97,19 @@ public:
 
     // What heap_operations asks of a core.
 
+    using gate_scope = typename heap_core::gate_scope;
+
     BINMALLOC_INLINE void* allocate_block(detail::bin_index bin) noexcept
     {
         guard held(lock_);
-        detail::slab* s = bins_.active[bin];
-        if (s->free == nullptr && !open()) [[unlikely]]
-            return nullptr;
-        return bins_.allocate(bin);
+        if (detail::block* b = detail::pop(bins_.active[bin])) [[likely]]
+            return b;
+        return refill(bin);
     }
 
     detail::span* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
     {
+        const gate_scope scope;
         guard held(lock_);
         if (!open()) return nullptr;
         detail::span* s = bins_.pages().allocate_span(size, alignment, zeroed);
@@ -115,6 +120,12 @@ public:
 private:
     using operations = detail::heap_operations<basic_arena>;
     using guard = detail::lock_guard<Lock>;
+
+    BINMALLOC_OUTLINE void* refill(detail::bin_index bin) noexcept
+    {
+        const gate_scope scope;
+        return open() ? bins_.refill(bin) : nullptr;
+    }
 
     // The process heap is made at its first use, which may be this one and may fail.
     bool open() noexcept

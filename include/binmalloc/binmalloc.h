@@ -58,6 +58,11 @@ void bin_cfree(void* p);
 /* Gives free memory back to the OS now. Returns 1 if there was any, else 0; `pad` is ignored. */
 int bin_malloc_trim(size_t pad);
 
+/* From now on the process heap holds at most so many bytes, in use or waiting for reuse; SIZE_MAX: no
+ * limit. A request that would pass it first gives free memory back, then fails. */
+void bin_set_limit(size_t bytes);
+size_t bin_limit(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -43,6 +43,8 @@ BINMALLOC_EXPORT size_t bin_malloc_good_size(size_t size) { return binmalloc::go
 BINMALLOC_EXPORT void bin_free_sized(void* p, size_t) { binmalloc::deallocate(p); }
 BINMALLOC_EXPORT void bin_free_aligned_sized(void* p, size_t, size_t) { binmalloc::deallocate(p); }
 BINMALLOC_EXPORT void bin_cfree(void* p) { binmalloc::deallocate(p); }
+BINMALLOC_EXPORT void bin_set_limit(size_t bytes) { binmalloc::set_limit(bytes); }
+BINMALLOC_EXPORT size_t bin_limit(void) { return binmalloc::limit(); }
 BINMALLOC_EXPORT int bin_malloc_trim(size_t) { return binmalloc::detail::c::malloc_trim(); }
 
 } // extern "C"

@@ -10,13 +10,15 @@
 //   active      never, practically: it starts at active_countdown and is set again when it ends
 //   full        after an eighth of its blocks were freed, then it becomes available
 //   available   when its last live block is freed, then its units go back to the page allocator; but
-//               the last slab of a bin's list stays, or a loop over one block would make and unmake it
+//               the last slab of a bin's list stays, or a loop over one block would make and unmake it.
+//               While it is idle it has no owner: who frees a block of it a second time is seen
 //
 //   allocate   active slab's list -> inbox -> carve -> next available slab -> new slab
 //   free       slab's list -> countdown over? -> available or released
 #ifndef BINMALLOC_CACHE_HPP
 #define BINMALLOC_CACHE_HPP
 
+#include <binmalloc/fork_gate.hpp>
 #include <binmalloc/slab.hpp>
 #include <binmalloc/spinlock.hpp>
 #include <binmalloc/tiny_bin.hpp>
@@ -35,16 +37,30 @@ struct alignas(64) cache_base {
     unit_list spans; ///< an arena's live spans
 
     alignas(64) const void* pool = nullptr; ///< the pool that it is part of; null: none
+    fork_gate* gate = nullptr;              ///< the pool's
     std::uint32_t index = 0;                ///< its place there
-    bool made = false;                      ///< its bins are initialised
-    std::atomic<bool> in_slow_path{false};  ///< its lists may be inconsistent: not to be inherited
+    std::atomic<bool> made{false};          ///< its bins are initialised
+    std::atomic<bool> busy{false};          ///< its lists may be inconsistent: see fork_gate.hpp
+
+    /// Effects: the cache is busy, unless a fork is on its way. Requires: it is in a pool, its lock
+    /// or lease is held.
+    bool try_begin() noexcept
+    {
+        busy.exchange(true, std::memory_order_seq_cst);
+        if (gate->is_open()) [[likely]]
+            return true;
+        end();
+        return false;
+    }
+
+    void end() noexcept { busy.store(false, std::memory_order_release); }
 
     /// Effects: adds a chain of blocks to the inbox. Any thread.
     void send(block* first, block* last) noexcept
     {
         block* head = inbox.load(std::memory_order_relaxed);
         do {
-            last->next = head;
+            link(last, head);
         } while (!inbox.compare_exchange_weak(head, first, std::memory_order_release,
                                               std::memory_order_relaxed));
     }
@@ -63,32 +79,6 @@ struct alignas(64) cache_base {
         s->home = nullptr;
         spans.remove(s);
     }
-};
-
-/// Marks a cache while its lists change. A fork in that moment leaves it inconsistent in the child;
-/// steps of the fast path always leave the lists whole.
-class slow_path_scope {
-public:
-    explicit slow_path_scope(cache_base& c) noexcept
-        : cache_(c), before_(c.in_slow_path.load(std::memory_order_relaxed))
-    {
-        set(true);
-    }
-    ~slow_path_scope() { set(before_); }
-    slow_path_scope(const slow_path_scope&) = delete;
-    slow_path_scope& operator=(const slow_path_scope&) = delete;
-
-private:
-    void set(bool value) noexcept
-    {
-        // The reader is a copy of this process: only the order of the stores in this thread counts.
-        std::atomic_signal_fence(std::memory_order_seq_cst);
-        cache_.in_slow_path.store(value, std::memory_order_relaxed);
-        std::atomic_signal_fence(std::memory_order_seq_cst);
-    }
-
-    cache_base& cache_;
-    bool before_;
 };
 
 /// The part of a cache that the fast paths see.
@@ -117,20 +107,18 @@ public:
 
     BINMALLOC_INLINE void* allocate(bin_index bin) noexcept
     {
-        slab* s = this->active[bin];
-        if (block* b = s->free) [[likely]] {
-            s->free = b->next;
+        if (block* b = pop(this->active[bin])) [[likely]]
             return b;
-        }
         return refill(bin);
     }
 
-    /// Requires: the block belongs to this cache and is not tiny.
-    BINMALLOC_INLINE void deallocate(slab* s, void* p) noexcept
+    /// For slow paths, which see what the fast path has no time for. Requires: the slab's home is
+    /// this cache, and it is not tiny.
+    void deallocate(slab* s, void* p) noexcept
     {
-        auto* b = static_cast<block*>(p);
-        b->next = s->free;
-        s->free = b;
+        if (p == s->free || s->countdown == 0) [[unlikely]]
+            os::fatal("double free", p);
+        push(s, p);
         if (--s->countdown == 0) [[unlikely]]
             countdown_ended(s);
     }
@@ -138,29 +126,25 @@ public:
     /// Effects: allocates when the active slab's list is empty, also tiny blocks.
     BINMALLOC_OUTLINE void* refill(bin_index bin) noexcept
     {
-        const slow_path_scope busy(*this);
         const std::size_t block_size = Table::sizes[bin];
         if (tiny_bin::serves(block_size)) return this->tiny.allocate(bin, block_size, this, *pages_);
 
         collect();
         slab* s = this->active[bin];
-        if (s->free == nullptr) {
+        if (at_end(s)) {
             if (s->carved == s->capacity && (s = next_slab(bin)) == nullptr) return nullptr;
-            if (s->free == nullptr) carve_blocks(s);
+            if (at_end(s)) carve_blocks(s);
         }
-        block* b = s->free;
-        s->free = b->next;
-        return b;
+        return pop(s);
     }
 
     /// Effects: frees the blocks in the inbox.
     void collect() noexcept
     {
         if (this->inbox.load(std::memory_order_relaxed) == nullptr) return;
-        const slow_path_scope busy(*this);
         block* b = this->inbox.exchange(nullptr, std::memory_order_acquire);
         while (b != nullptr) {
-            block* next = b->next;
+            block* next = next_of(b);
             deallocate(slab_of(b), b);
             b = next;
         }
@@ -169,7 +153,6 @@ public:
     /// Effects: what happens when a slab's countdown has come to zero.
     BINMALLOC_OUTLINE void countdown_ended(slab* s) noexcept
     {
-        const slow_path_scope busy(*this);
         if (s == this->active[s->bin]) {
             s->countdown = active_countdown;
             return;
@@ -182,14 +165,16 @@ public:
             list.push_front(s);
         } else if (s->next != nullptr || s->previous != nullptr) {
             list.remove(s);
+            check_free_list(s);
             release(s);
+        } else {
+            s->owner = nullptr;
         }
     }
 
     /// Effects: returns slabs without a live block to the page allocator.
     void release_free_slabs() noexcept
     {
-        const slow_path_scope busy(*this);
         collect();
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             unit_list& list = available_[bin];
@@ -230,9 +215,22 @@ private:
 
     static unsigned free_blocks(const slab* s) noexcept
     {
+        // Not more than there are, also if the program has damaged the list.
         unsigned n = 0;
-        for (const block* b = s->free; b != nullptr; b = b->next) ++n;
+        for (const block* b = s->free; b != &s->end && n <= s->carved; b = next_of(b)) ++n;
         return n;
+    }
+
+    // Effects: ends the process if the list of a slab that is about to go shows a double free; the
+    // top of it, as no more is warm.
+    static void check_free_list(const slab* s) noexcept
+    {
+        unsigned left = 16;
+        for (const block* b = s->free; b != &s->end && left > 0; --left) {
+            const block* next = next_of(b);
+            if (next == b) os::fatal("double free", b);
+            b = next;
+        }
     }
 
     // Effects: retires the active slab, which is full, and makes another one active. Null: no memory.
@@ -249,6 +247,7 @@ private:
         if (s != nullptr) {
             list.remove(s);
             s->available = false;
+            s->owner = this;
         } else {
             const unsigned units = Table::slab_units(bin);
             unit_header* first = pages_->acquire_units(units);

@@ -39,13 +39,14 @@ public:
         /// else. Requires: the lock is held.
         void make(cache_pool& its_pool) noexcept
         {
-            if (this->made) [[likely]]
+            if (this->made.load(std::memory_order_relaxed)) [[likely]]
                 return;
             this->pool = &its_pool;
+            this->gate = &its_pool.gate;
             this->index = its_pool.index_of(*this);
             this->deactivate();
             this->use(its_pool.pages);
-            this->made = true;
+            this->made.store(true, std::memory_order_release);
         }
 
         /// Effects: frees a block of another cache of the pool, sooner or later.
@@ -53,7 +54,9 @@ public:
         {
             auto* b = static_cast<block*>(p);
             outbox& box = outboxes()[home->index];
-            b->next = box.first;
+            if (b == box.first) [[unlikely]]
+                os::fatal("double free", p);
+            link(b, box.first);
             if (box.first == nullptr) box.last = b;
             box.first = b;
             held_back_ += block_size;
@@ -92,10 +95,7 @@ public:
             home.send(box.first, box.last);
             box = {};
             // Nobody may come by for a long time where no thread holds the cache.
-            if (home.lock.try_lock()) {
-                home.collect();
-                home.lock.unlock();
-            }
+            with_idle(home, [&home] { home.collect(); });
         }
 
         std::size_t held_back_ = 0; // bytes in outboxes, approximately
@@ -106,15 +106,14 @@ public:
     {
         const unsigned cpus = os::cpu_count();
         const std::uint32_t size = caches_per_cpu * (cpus < max_cpus ? cpus : max_cpus);
-        const std::size_t head = align_up(sizeof(cache_pool), alignof(member));
-        const std::size_t total = align_up(head + size * member::bytes(size), Source::page_size());
+        const std::size_t total = bytes_of(size);
         void* memory = Source::reserve(total, Source::page_size());
         if (memory == nullptr) return nullptr;
         if (!Source::commit(memory, total)) {
             Source::release(memory, total);
             return nullptr;
         }
-        return new (memory) cache_pool(size, head);
+        return new (memory) cache_pool(size);
     }
 
     /// Returns: a cache that is the calling thread's until it gives it to end_lease(), the one that
@@ -139,12 +138,28 @@ public:
     }
 
     /// Effects: the cache is free for the next thread; blocks held back for others are handed over.
+    /// Requires: it is busy, or new.
     void end_lease(member* m) noexcept
     {
         m->flush_all();
+        m->end();
         m->lock.unlock();
         free_leases_[m->index / 64].fetch_or(std::uint64_t{1} << (m->index % 64),
                                              std::memory_order_release);
+    }
+
+    /// Effects: calls `use`, if nobody holds the cache and no fork is on its way. False: it did not.
+    template <class Use>
+    static bool with_idle(member& m, Use use) noexcept
+    {
+        if (!m.lock.try_lock()) return false;
+        const bool usable = m.made.load(std::memory_order_relaxed) && m.try_begin();
+        if (usable) {
+            use();
+            m.end();
+        }
+        m.lock.unlock();
+        return usable;
     }
 
     /// Returns: a shared cache, locked: number `hint`, or the next one that nobody holds.
@@ -162,43 +177,65 @@ public:
         return m;
     }
 
-    /// Effects: calls `visit` with each cache that was ever used, locked, where that needs no wait.
-    template <class Visit>
-    void each_idle_cache(Visit visit) noexcept
+    /// Effects: gives back what no block uses of each cache that nobody holds.
+    void release_idle() noexcept
     {
         for (std::uint32_t i = 0; i < size_; ++i) {
             member& m = at(i);
-            if (!m.lock.try_lock()) continue;
-            if (m.made) visit(m);
-            m.lock.unlock();
+            with_idle(m, [&m] {
+                m.flush_all();
+                m.release_free_slabs();
+            });
         }
     }
 
-    /// Effects: waits until no shared cache and no tiny bin changes, nor the page allocator, and
-    /// keeps it so. For fork.
+    /// Effects: before the code that uses the pool is unloaded, gives all of its memory back if no
+    /// block and no lease of it lives. True: the pool is gone.
+    bool retire() noexcept
+    {
+        std::uint32_t held = 0;
+        while (held < size_ && at(held).lock.try_lock()) ++held;
+        // Another thread, if there is one, may be about to take its first lease.
+        const bool unused =
+            held == size_ && pages.statistics().live == 0 && os::single_threaded();
+        while (held > 0) at(--held).lock.unlock();
+        if (!unused) return false;
+        const std::size_t bytes = bytes_of(size_);
+        gate.destroy();
+        this->~cache_pool();
+        Source::release(this, bytes);
+        return true;
+    }
+
+    /// Effects: waits until nothing of the heap changes, and keeps it so. For fork.
     void freeze() noexcept
     {
+        gate.close();
+        const std::uint64_t deadline = os::now_ms() + fork_patience_ms;
+        while (any_busy() && os::now_ms() < deadline) os::yield();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.lock();
         for (std::uint32_t i = 0; i < size_; ++i) at(i).tiny.lock().lock();
-        pages.lock().lock();
+        pages.freeze(deadline);
     }
 
     void thaw() noexcept
     {
-        pages.lock().unlock();
+        pages.thaw();
         for (std::uint32_t i = 0; i < size_; ++i) at(i).tiny.lock().unlock();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.unlock();
+        gate.reopen();
     }
 
     /// Effects: in a forked child, which has one thread, frees the leases of the threads that are not
-    /// there. A cache whose thread was changing its lists at that moment is set aside for ever.
+    /// there. A cache that was busy at that moment is set aside for ever.
     void inherit(const member* own) noexcept
     {
+        pages.inherit();
         for (std::uint32_t i = 0; i < leasable(); ++i) {
             member& m = at(i);
             const std::uint64_t bit = std::uint64_t{1} << (i % 64);
             if (&m == own) continue;
-            if (m.in_slow_path.load(std::memory_order_relaxed)) {
+            if (m.busy.load(std::memory_order_relaxed)) {
                 free_leases_[i / 64].fetch_and(~bit, std::memory_order_relaxed);
                 continue;
             }
@@ -207,6 +244,23 @@ public:
         }
     }
 
+    /// Effects: in a child that no fork handler prepared, and whose one thread holds `own`: makes the
+    /// pool usable. False: a thread that is not there was changing it, and it is lost.
+    bool recover(const member* own) noexcept
+    {
+        bool quiet = !pages.lock().is_held();
+        for (std::uint32_t i = 0; i < size_; ++i) {
+            if (i >= leasable() && at(i).lock.is_held()) quiet = false;
+            if (at(i).tiny.lock().is_held()) quiet = false;
+        }
+        if (quiet)
+            inherit(own);
+        else
+            pages.abandon();
+        return quiet;
+    }
+
+    fork_gate gate;
     Pages pages;
 
 private:
@@ -216,17 +270,34 @@ private:
 
     // The OS gives zero bytes, which is the initial state of a member's lock and inbox: they work
     // before the rest is made, which happens under the lock when the member is first used.
-    cache_pool(std::uint32_t size, std::size_t head) noexcept : size_(size), head_(head)
+    explicit cache_pool(std::uint32_t size) noexcept : size_(size)
     {
         for (std::uint32_t i = 0; i < leasable(); ++i)
             free_leases_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_relaxed);
+        gate.create();
+    }
+
+    // One look at all: whoever becomes busy later sees that the gate is closed.
+    bool any_busy() noexcept
+    {
+        bool any = false;
+        for (std::uint32_t i = 0; i < leasable(); ++i)
+            any = any || at(i).busy.load(std::memory_order_seq_cst);
+        return any;
+    }
+
+    static std::size_t head() noexcept { return align_up(sizeof(cache_pool), alignof(member)); }
+
+    static std::size_t bytes_of(std::uint32_t size) noexcept
+    {
+        return align_up(head() + size * member::bytes(size), Source::page_size());
     }
 
     std::uint32_t leasable() const noexcept { return size_ / caches_per_cpu * (caches_per_cpu - 1); }
 
     member& at(std::uint32_t i) noexcept
     {
-        return *offset<member>(this, head_ + i * member::bytes(size_));
+        return *offset<member>(this, head() + i * member::bytes(size_));
     }
 
     void lock(member& m) noexcept
@@ -237,12 +308,11 @@ private:
 
     std::uint32_t index_of(const member& m) const noexcept
     {
-        return static_cast<std::uint32_t>((address_of(&m) - address_of(this) - head_)
+        return static_cast<std::uint32_t>((address_of(&m) - address_of(this) - head())
                                           / member::bytes(size_));
     }
 
     std::uint32_t size_;
-    std::size_t head_;
     std::atomic<std::uint64_t> free_leases_[words]{};
 };
 

@@ -11,6 +11,8 @@
 //   BINMALLOC_OVERRIDE_NEW_DELETE   emit operator new/delete in this source file
 //   BINMALLOC_OVERRIDE_MALLOC       emit malloc and its family too
 //   BINMALLOC_DEFINE_C_API          emit the bin_* functions of binmalloc.h
+//   BINMALLOC_UNLOADABLE            0: this library, which carries a copy of the heap, is never
+//                                      unloaded before the process ends
 //   BINMALLOC_DYNAMIC_TLS           1: reach the thread_local through the dynamic model (a library
 //                                      opened by dlopen where static TLS is used up)
 #ifndef BINMALLOC_CONFIG_HPP
@@ -28,6 +30,14 @@
 #endif
 #ifndef BINMALLOC_DYNAMIC_TLS
 #    define BINMALLOC_DYNAMIC_TLS 0
+#endif
+
+#ifndef BINMALLOC_UNLOADABLE
+#    if defined(__ELF__) && defined(__PIC__) && !defined(__PIE__)
+#        define BINMALLOC_UNLOADABLE 1
+#    else
+#        define BINMALLOC_UNLOADABLE 0
+#    endif
 #endif
 
 // A program that replaces malloc replaces new and delete with it: mixed pairs are common in C++.

@@ -54,6 +54,8 @@ inline std::size_t good_size(std::size_t size, std::size_t alignment) noexcept
     return heap::good_size(size, alignment);
 }
 inline void purge() noexcept { heap::purge(); }
+inline void set_limit(std::size_t bytes) noexcept { heap::set_limit(bytes); }
+inline std::size_t limit() noexcept { return heap::limit(); }
 inline page_statistics statistics() noexcept { return heap::statistics(); }
 
 } // namespace binmalloc

@@ -7,6 +7,7 @@
 
 #include <binmalloc/heap_operations.hpp>
 #include <binmalloc/leased_heap.hpp>
+#include <binmalloc/limit.hpp>
 #include <binmalloc/single_cache_heap.hpp>
 
 namespace binmalloc {
@@ -34,6 +35,9 @@ struct default_policy {
 #else
     using threading = leased_caches;
 #endif
+
+    /// Asked once, when the heap is made: the most that it may hold, in bytes.
+    static std::size_t initial_limit() noexcept { return detail::limit_from_environment(); }
 };
 
 struct single_cache_policy : default_policy {
@@ -46,7 +50,9 @@ concept threading_policy = std::same_as<T, leased_caches> || std::same_as<T, sin
 template <class P>
 concept heap_policy = size_class_policy<typename P::size_classes>
     && page_source<typename P::page_source> && footprint_policy<typename P::footprint>
-    && threading_policy<typename P::threading>;
+    && threading_policy<typename P::threading> && requires {
+           { P::initial_limit() } noexcept -> std::same_as<std::size_t>;
+       };
 
 /// A heap. All functions are thread safe and return null on failure. A block may be resized and
 /// freed by any thread, through the heap type that it came from.
@@ -148,6 +154,13 @@ public:
     /// Effects: gives memory that no block uses back to the OS, as far as the calling thread may
     /// touch it: its own cache, caches that no thread holds, and all free spans.
     static void purge() noexcept { core_type::purge(); }
+
+    /// Effects: from now on the heap holds at most so many bytes of the OS's memory, in use or waiting
+    /// for reuse (statistics().live + dirty); SIZE_MAX: no limit. A request that would pass it first
+    /// purges, then fails. Less than is in use now is allowed: blocks stay, new memory is refused
+    /// until enough was freed.
+    static void set_limit(std::size_t bytes) noexcept { core_type::set_limit(bytes); }
+    static std::size_t limit() noexcept { return core_type::limit(); }
 
     /// Returns: the heap's memory, in bytes.
     static page_statistics statistics() noexcept { return core_type::statistics(); }

@@ -89,6 +89,10 @@ struct heap_operations {
 
         unit_header* h = first_header(header_of(p));
         const std::size_t old_size = usable_size(p);
+        if (h->kind == unit_kind::slab)
+            check_block(static_cast<slab*>(h), p, "resize of a pointer inside a block");
+        else if (p != Core::pages_type::memory_of(static_cast<span*>(h)))
+            os::fatal("resize of a pointer inside a block", p);
         if (is_aligned(p, alignment)) {
             if (h->kind == unit_kind::slab) {
                 if (new_size <= old_size && new_size >= old_size / 2) return p;
@@ -138,6 +142,7 @@ private:
     template <class Pages>
     static void* resize_span(span* s, std::size_t new_size, std::size_t alignment) noexcept
     {
+        const typename Core::gate_scope scope;
         auto& pages = pages_of<Pages>(s);
         if (pages.resize(s, new_size)) return Pages::memory_of(s);
         if (s->kind != unit_kind::huge || new_size <= s->bytes || alignment > unit_size)

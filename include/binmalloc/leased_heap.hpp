@@ -13,12 +13,13 @@
 //
 // A thread without a cache has a static empty one, whose slabs are all the static empty slab: its
 // first allocation finds an empty list, its first free another owner, and both arrive in the slow
-// path without a test of their own.
+// path without a test of their own. Every slow path begins with a slow_call or a gate_scope.
 #ifndef BINMALLOC_LEASED_HEAP_HPP
 #define BINMALLOC_LEASED_HEAP_HPP
 
 #include <binmalloc/cache_pool.hpp>
 #include <binmalloc/page_allocator.hpp>
+#include <binmalloc/unload.hpp>
 
 namespace binmalloc::detail {
 
@@ -40,11 +41,8 @@ public:
 
     BINMALLOC_INLINE static void* allocate_block(bin_index bin) noexcept
     {
-        slab* s = current_->active[bin];
-        if (block* b = s->free) [[likely]] {
-            s->free = b->next;
+        if (block* b = pop(current_->active[bin])) [[likely]]
             return b;
-        }
         return allocate_slow(bin);
     }
 
@@ -57,37 +55,63 @@ public:
             return;
         }
         auto* s = static_cast<slab*>(h);
-        auto* b = static_cast<block*>(p);
-        b->next = s->free;
-        s->free = b;
+        push(s, p);
         if (--s->countdown == 0) [[unlikely]]
             countdown_ended(s);
     }
 
     static span* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
     {
-        // A thread that only allocates spans must collect what others freed of its blocks, too.
-        if (member* m = leased()) m->collect();
-        pages_type* p = pages();
-        return p != nullptr ? p->allocate_span(size, alignment, zeroed) : nullptr;
+        for (const bool last_try : {false, true}) {
+            {
+                const slow_call call;
+                // A thread that only allocates spans must collect what others freed of its blocks.
+                if (call.mine() != nullptr) call.mine()->collect();
+                pool_type* p = existing_pool();
+                if (p == nullptr) return nullptr;
+                if (span* s = p->pages.allocate_span(size, alignment, zeroed)) return s;
+            }
+            if (!last_try) purge();
+        }
+        return nullptr;
     }
 
     static void purge() noexcept
     {
+        const gate_scope scope;
         pool_type* p = existing_pool();
         if (p == nullptr) return;
-        if (member* m = leased()) {
-            m->flush_all();
-            m->release_free_slabs();
+        {
+            const slow_call call;
+            if (call.mine() != nullptr) {
+                call.mine()->flush_all();
+                call.mine()->release_free_slabs();
+            }
+            p->release_idle();
         }
-        p->each_idle_cache([](member& m) { m.release_free_slabs(); });
         p->pages.purge();
     }
 
     static page_statistics statistics() noexcept
     {
+        const gate_scope scope;
         pool_type* p = existing_pool();
         return p != nullptr ? p->pages.statistics() : page_statistics{};
+    }
+
+    static void set_limit(std::size_t bytes) noexcept
+    {
+        pool_type* p = pool();
+        if (p == nullptr) return;
+        p->pages.set_limit(bytes);
+        const page_statistics now = statistics();
+        if (now.live + now.dirty > bytes) purge();
+    }
+
+    static std::size_t limit() noexcept
+    {
+        pool_type* p = pool();
+        return p != nullptr ? p->pages.limit() : SIZE_MAX;
     }
 
     /// The page allocator of the heap, for an arena in it. Null: no memory.
@@ -103,6 +127,80 @@ private:
     using member = typename pool_type::member;
     using front = typename pool_type::front_type;
 
+public:
+    /// Held by whatever takes a lock of the heap: the fork gate is passed. Where this thread itself
+    /// has closed it (a fork handler of the program's allocates), the heap is thawed for so long.
+    class gate_scope {
+    public:
+        gate_scope() noexcept
+        {
+            for (pool_type* p = existing_pool(); p != nullptr && !passes(*p);) p = existing_pool();
+        }
+        ~gate_scope()
+        {
+            if (thawed_ != nullptr) [[unlikely]]
+                thawed_->freeze();
+        }
+        gate_scope(const gate_scope&) = delete;
+        gate_scope& operator=(const gate_scope&) = delete;
+
+    protected:
+        struct not_yet {};
+        explicit gate_scope(not_yet) noexcept {}
+
+        bool passes(pool_type& p) noexcept { return p.gate.is_open() || passes_closed(p); }
+
+    private:
+        BINMALLOC_SLOW bool passes_closed(pool_type& p) noexcept
+        {
+            if (p.gate.closed_by_this_thread()) {
+                p.thaw();
+                thawed_ = &p;
+                return true;
+            }
+            if (p.gate.is_wiped())
+                recover(p);
+            else
+                os::yield();
+            return false;
+        }
+
+        pool_type* thawed_ = nullptr;
+    };
+
+private:
+    /// The same, and the thread's lease is busy; a thread that has none tries to get one.
+    class slow_call : public gate_scope {
+    public:
+        slow_call() noexcept : gate_scope(typename gate_scope::not_yet{}), mine_(leased())
+        {
+            if (mine_ == nullptr || !mine_->try_begin()) [[unlikely]]
+                begin();
+        }
+        ~slow_call()
+        {
+            if (mine_ != nullptr) mine_->end();
+        }
+
+        /// Null: no lease, so the pool's locks are needed. The pool exists, or there is no memory.
+        member* mine() const noexcept { return mine_; }
+
+    private:
+        BINMALLOC_OUTLINE void begin() noexcept
+        {
+            for (;;) {
+                pool_type* p = leased_heap::pool();
+                mine_ = nullptr;
+                if (p == nullptr) return;
+                if (!this->passes(*p)) continue;
+                mine_ = lease(*p);
+                if (mine_ == nullptr || mine_->try_begin()) return;
+            }
+        }
+
+        member* mine_;
+    };
+
     static constexpr std::uint32_t retry_interval = 64;
 
     static member* leased() noexcept
@@ -113,84 +211,98 @@ private:
 
     BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin) noexcept
     {
-        if (member* m = lease()) [[likely]]
-            return m->refill(bin);
-        pool_type* p = pool();
+        if (void* b = try_allocate(bin)) [[likely]]
+            return b;
+        purge();
+        return try_allocate(bin);
+    }
+
+    static void* try_allocate(bin_index bin) noexcept
+    {
+        const slow_call call;
+        if (call.mine() != nullptr) [[likely]]
+            return call.mine()->refill(bin);
+        pool_type* p = existing_pool();
         if (p == nullptr) return nullptr;
         member& m = p->lock_shared(standing_.hint);
-        void* b = nullptr;
-        {
-            const slow_path_scope busy(m);
-            b = m.allocate(bin);
-        }
+        void* b = m.allocate(bin);
         m.lock.unlock();
         return b;
     }
 
     BINMALLOC_OUTLINE static void countdown_ended(slab* s) noexcept
     {
-        static_cast<member*>(current_)->countdown_ended(s);
+        const slow_call call;
+        // Without a lease: the cache belongs to a heap that was lost in a fork.
+        if (call.mine() == s->home) call.mine()->countdown_ended(s);
     }
 
     BINMALLOC_OUTLINE static void deallocate_slow(void* p, unit_header* h) noexcept
     {
+        if (region_of(p)->magic != region_magic) [[unlikely]]
+            os::fatal("free of a pointer that is not from this heap", p);
         h = first_header(h);
         const os::keep_errno keep;
-        if (h->kind == unit_kind::slab) [[likely]]
+        if (h->kind == unit_kind::slab) [[likely]] {
             deallocate_block(p, static_cast<slab*>(h));
-        else
+        } else {
+            const gate_scope scope;
             free_span<pages_type>(p, h);
+        }
     }
 
     static void deallocate_block(void* p, slab* s) noexcept
     {
+        check_block(s, p, "free of a pointer inside a block");
         if (tiny_bin::serves(s->block_size)) {
-            s->home->tiny.deallocate(s, p, pages_of<pages_type>(s));
+            const gate_scope scope;
+            if (s->home->gate == nullptr || !s->home->gate->is_lost())
+                s->home->tiny.deallocate(s, p, pages_of<pages_type>(s));
             return;
         }
-        member* mine = lease();
+        const slow_call call;
+        member* mine = call.mine();
+        auto* b = static_cast<block*>(p);
         if (s->home == mine) {
             mine->deallocate(s, p);
-        } else if (s->home->pool != pool_.load(std::memory_order_relaxed)) {
-            auto* b = static_cast<block*>(p);
+        } else if (s->home->pool != existing_pool()) {
             s->home->send(b, b);
         } else if (mine != nullptr) {
-            const slow_path_scope busy(*mine);
             mine->post(s->home, p, s->block_size);
         } else {
             auto& home = static_cast<member&>(*s->home);
-            if (home.lock.try_lock()) {
-                {
-                    const slow_path_scope busy(home);
-                    home.deallocate(s, p);
-                }
-                home.lock.unlock();
-            } else {
-                auto* b = static_cast<block*>(p);
+            if (!pool_type::with_idle(home, [&home, s, p] { home.deallocate(s, p); }))
                 home.send(b, b);
-            }
         }
     }
 
     // Returns: the calling thread's cache, leased now if need be; null: none to be had.
-    static member* lease() noexcept
+    static member* lease(pool_type& p) noexcept
     {
-        if (member* m = leased()) [[likely]]
-            return m;
+        if (member* m = leased()) [[likely]] {
+            if (m->pool == &p) return m;
+            // Its pool was lost in a fork.
+            current_ = &no_cache_;
+            standing_ = {};
+        }
         if (standing_.exited || standing_.until_retry-- != 0) return nullptr;
         standing_.until_retry = retry_interval;
-        pool_type* p = pool();
-        if (p == nullptr) return nullptr;
-        member* m = p->acquire_lease();
+        if (auto* m = static_cast<member*>(exit_key_.armed()); m != nullptr && m->pool == &p) {
+            // Leased before the loader initialised this thread's thread_locals.
+            current_ = m;
+            return m;
+        }
+        member* m = p.acquire_lease();
         if (m == nullptr) {
-            if (standing_.hint == 0) standing_.hint = next_hint_.fetch_add(1, std::memory_order_relaxed);
+            if (standing_.hint == 0)
+                standing_.hint = next_hint_.fetch_add(1, std::memory_order_relaxed);
             return nullptr;
         }
         current_ = m;
         // Only now, because it may allocate.
         if (!exit_key_.arm(m)) {
             current_ = &no_cache_;
-            p->end_lease(m);
+            p.end_lease(m);
             standing_.exited = true;
             return nullptr;
         }
@@ -204,7 +316,23 @@ private:
             current_ = &no_cache_;
             standing_.exited = true;
         }
-        static_cast<pool_type*>(const_cast<void*>(m->pool))->end_lease(m);
+        const gate_scope scope;
+        pool_type* p = existing_pool();
+        if (m->pool != p) return; // lost in a fork
+        while (!m->try_begin()) os::yield();
+        p->end_lease(m);
+    }
+
+    // Effects: what a library does before it is unloaded with its code and statics. Its memory may
+    // go on being used by others.
+    static void leave() noexcept
+    {
+        pool_type* p = existing_pool();
+        if (p == nullptr) return;
+        exit_key_.destroy();
+        if (member* m = leased()) thread_exit(m);
+        purge();
+        if (p->retire()) pool_.store(nullptr, std::memory_order_release);
     }
 
     static pool_type* pool() noexcept
@@ -222,22 +350,47 @@ private:
             const os::keep_errno keep;
             p = pool_type::create();
             if (p == nullptr) return nullptr;
-            exit_key_.template create<thread_exit>();
+            p->pages.set_limit(Policy::initial_limit());
+            if (!registered_) exit_key_.template create<thread_exit>();
             pool_.store(p, std::memory_order_release);
+            if (registered_) return p;
+            registered_ = true;
         }
         // Registering may allocate, which works by now.
         os::on_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+        at_unload(unload_);
         return p;
+    }
+
+    // Effects: in a forked child that no handler prepared: the heap is usable again, or another one
+    // will be made.
+    BINMALLOC_SLOW static void recover(pool_type& p) noexcept
+    {
+        if (!p.gate.close_wiped()) return; // another thread does
+        if (p.recover(leased())) {
+            p.gate.reopen();
+        } else {
+            pool_.store(nullptr, std::memory_order_release);
+            p.gate.lose();
+        }
     }
 
     // Acquire: another thread may have made it, also where it is known to exist (fork handlers).
     static pool_type* existing_pool() noexcept { return pool_.load(std::memory_order_acquire); }
 
-    static void before_fork() noexcept { existing_pool()->freeze(); }
-    static void after_fork_in_parent() noexcept { existing_pool()->thaw(); }
+    static void before_fork() noexcept
+    {
+        const gate_scope scope; // a child without handlers may fork again, with them
+        if (pool_type* p = existing_pool()) p->freeze();
+    }
+    static void after_fork_in_parent() noexcept
+    {
+        if (pool_type* p = existing_pool()) p->thaw();
+    }
     static void after_fork_in_child() noexcept
     {
         pool_type* p = existing_pool();
+        if (p == nullptr) return;
         p->thaw();
         p->inherit(leased());
     }
@@ -248,7 +401,9 @@ private:
     static inline constinit std::atomic<pool_type*> pool_{nullptr};
     static inline constinit std::atomic<std::uint32_t> next_hint_{1};
     static inline constinit spinlock making_{};
+    static inline constinit bool registered_ = false; // under making_
     static inline constinit os::thread_exit_key exit_key_{};
+    static inline constinit unload_hook unload_{leave};
 };
 
 } // namespace binmalloc::detail

@@ -37,6 +37,17 @@ struct block {
     block* next;
 };
 
+/// Effects: sets a link, after all that were set so before. A fork copies what was stored so far, and
+/// the lists in the copy must be whole; that is a matter of the compiler's order alone.
+BINMALLOC_INLINE void set_in_order(block*& place, block* b) noexcept
+{
+    const_cast<block* volatile&>(place) = b;
+}
+
+/// Blocks are linked through these two alone.
+BINMALLOC_INLINE block* next_of(const block* b) noexcept { return b->next; }
+BINMALLOC_INLINE void link(block* b, block* next) noexcept { set_in_order(b->next, next); }
+
 enum class unit_kind : std::uint8_t {
     none,     ///< not the start of anything that was handed out
     slab,     ///< first unit of a slab
@@ -59,17 +70,18 @@ struct unit_header {
     unit_kind kind;
     std::uint8_t distance;
     std::uint8_t bin;
-    bool available; ///< slab: in its home's list of slabs with free blocks
+    bool available;           ///< slab: in its home's list of slabs with free blocks
+    std::uint32_t block_size; ///< slab: bytes; spans: 0
 };
 
 /// Under the home's lock or lease. A slab of 4-byte blocks: under its bin's lock, with 32-bit links.
 struct alignas(header_size) slab : unit_header {
-    block* free;
+    block* free; ///< last freed first; ends in `end`
     /// Frees until the next visit of the slow path; see cache.hpp.
     std::uint32_t countdown;
-    std::uint32_t block_size;
     std::uint16_t capacity; ///< blocks that fit
     std::uint16_t carved;   ///< blocks that have been on the free list at least once
+    block end;              ///< its own successor
 };
 static_assert(sizeof(slab) == header_size);
 
@@ -81,7 +93,7 @@ struct alignas(header_size) span : unit_header {
 static_assert(sizeof(span) == header_size);
 
 /// Says that an address really is a region; one value per layout of this file.
-inline constexpr std::uint64_t region_magic = 0x62696e6d616c0001;
+inline constexpr std::uint64_t region_magic = 0x62696e6d616c0002;
 
 using unit_bitmap = bitmap<units_per_region>;
 
@@ -152,7 +164,9 @@ inline void* unit_memory(const unit_header* h) noexcept
 template <class Pages>
 Pages& pages_of(const unit_header* h) noexcept
 {
-    return *static_cast<Pages*>(const_cast<void*>(region_holding(h)->pages));
+    using store = typename Pages::store;
+    return static_cast<Pages&>(
+        *static_cast<store*>(const_cast<void*>(region_holding(h)->pages)));
 }
 
 /// Effects: the unit's header says that a span begins there.

@@ -72,13 +72,23 @@ public:
         return {};
     }
 
+    /// Effects: as if the run had never been acquired.
+    void undo_acquire(const unit_run& run, bool was_clean) noexcept
+    {
+        release(run);
+        if (!was_clean) return;
+        run.where->dirty.clear(run.first, run.count);
+        run.where->dirty_units -= run.count;
+        dirty_units_ -= run.count;
+    }
+
     /// Effects: takes the `count` units that follow a run, if all are free. False: nothing changed.
-    bool acquire_after(const unit_run& run, unsigned count) noexcept
+    bool acquire_after(const unit_run& run, unsigned count, bool& zeroed) noexcept
     {
         const unsigned begin = run.first + run.count;
         if (count > run.where->unit_count - begin) return false;
         if (run.where->free.next_clear(begin, begin + count) != begin + count) return false;
-        take({run.where, begin, count});
+        zeroed = take({run.where, begin, count});
         return true;
     }
 
@@ -108,11 +118,11 @@ public:
     unit_run take_dirty(bool aging_only, unsigned alignment) noexcept
     {
         for (region* r = all_; r != nullptr; r = r->next_all) {
-            if (r->dirty_units == 0) continue;
             if (r->free_units == r->unit_count - first_unit && (!aging_only || all_aging(r))) {
                 remove(r);
                 return {r, 0, r->unit_count};
             }
+            if (r->dirty_units == 0) continue;
             const auto candidates = [r, aging_only](unsigned i) {
                 return r->free.word(i) & (aging_only ? r->aging.word(i) : r->dirty.word(i));
             };

@@ -7,6 +7,7 @@
 
 #include <binmalloc/cache.hpp>
 #include <binmalloc/page_allocator.hpp>
+#include <binmalloc/unload.hpp>
 
 namespace binmalloc::detail {
 
@@ -20,17 +21,28 @@ public:
 
     static void* allocate_block(bin_index bin) noexcept
     {
-        state* s = get();
-        if (s == nullptr) return nullptr;
-        lock_guard held(s->bins.lock);
-        return s->bins.allocate(bin);
+        for (const bool last_try : {false, true}) {
+            {
+                const gate_scope scope;
+                state* s = get();
+                if (s == nullptr) return nullptr;
+                lock_guard held(s->bins.lock);
+                if (void* b = s->bins.allocate(bin)) [[likely]]
+                    return b;
+            }
+            if (!last_try) purge();
+        }
+        return nullptr;
     }
 
     static void deallocate(void* p) noexcept
     {
         if (p == nullptr) return;
+        if (region_of(p)->magic != region_magic) [[unlikely]]
+            os::fatal("free of a pointer that is not from this heap", p);
         unit_header* h = first_header(header_of(p));
         const os::keep_errno keep;
+        const gate_scope scope;
         if (h->kind == unit_kind::slab)
             deallocate_block(p, static_cast<slab*>(h));
         else
@@ -39,13 +51,22 @@ public:
 
     static span* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
     {
-        pages_type* p = pages();
-        return p != nullptr ? p->allocate_span(size, alignment, zeroed) : nullptr;
+        for (const bool last_try : {false, true}) {
+            {
+                const gate_scope scope;
+                state* s = get();
+                if (s == nullptr) return nullptr;
+                if (span* found = s->pages.allocate_span(size, alignment, zeroed)) return found;
+            }
+            if (!last_try) purge();
+        }
+        return nullptr;
     }
 
     static void purge() noexcept
     {
-        state* s = get();
+        const gate_scope scope;
+        state* s = existing();
         if (s == nullptr) return;
         {
             lock_guard held(s->bins.lock);
@@ -56,8 +77,24 @@ public:
 
     static page_statistics statistics() noexcept
     {
-        state* s = get();
+        const gate_scope scope;
+        state* s = existing();
         return s != nullptr ? s->pages.statistics() : page_statistics{};
+    }
+
+    static void set_limit(std::size_t bytes) noexcept
+    {
+        state* s = get();
+        if (s == nullptr) return;
+        s->pages.set_limit(bytes);
+        const page_statistics now = statistics();
+        if (now.live + now.dirty > bytes) purge();
+    }
+
+    static std::size_t limit() noexcept
+    {
+        state* s = get();
+        return s != nullptr ? s->pages.limit() : SIZE_MAX;
     }
 
     static pages_type* pages() noexcept
@@ -70,13 +107,52 @@ private:
     struct state {
         pages_type pages;
         cache<table, pages_type> bins;
+        fork_gate gate;
     };
 
+public:
+    /// As leased_heap's.
+    class gate_scope {
+    public:
+        gate_scope() noexcept
+        {
+            for (state* s = existing(); s != nullptr && !passes(*s);) s = existing();
+        }
+        ~gate_scope()
+        {
+            if (thawed_) [[unlikely]]
+                before_fork();
+        }
+        gate_scope(const gate_scope&) = delete;
+        gate_scope& operator=(const gate_scope&) = delete;
+
+    private:
+        bool passes(state& s) noexcept
+        {
+            if (s.gate.is_open()) [[likely]]
+                return true;
+            if (s.gate.closed_by_this_thread()) {
+                thaw();
+                return thawed_ = true;
+            }
+            if (s.gate.is_wiped())
+                recover(s);
+            else
+                os::yield();
+            return false;
+        }
+
+        bool thawed_ = false;
+    };
+
+private:
     static void deallocate_block(void* p, slab* s) noexcept
     {
+        check_block(s, p, "free of a pointer inside a block");
+        if (s->home->gate != nullptr && s->home->gate->is_lost()) return;
         if (tiny_bin::serves(s->block_size)) {
             s->home->tiny.deallocate(s, p, pages_of<pages_type>(s));
-        } else if (state* own = get(); own != nullptr && s->home == &own->bins) {
+        } else if (state* own = existing(); own != nullptr && s->home == &own->bins) {
             lock_guard held(own->bins.lock);
             own->bins.deallocate(s, p);
         } else {
@@ -85,9 +161,11 @@ private:
         }
     }
 
+    static state* existing() noexcept { return state_.load(std::memory_order_acquire); }
+
     static state* get() noexcept
     {
-        state* s = state_.load(std::memory_order_acquire);
+        state* s = existing();
         return s != nullptr ? s : make();
     }
 
@@ -99,40 +177,90 @@ private:
             if (s = state_.load(std::memory_order_relaxed); s != nullptr) return s;
             using source = typename Policy::page_source;
             const os::keep_errno keep;
-            const std::size_t bytes = align_up(sizeof(state), source::page_size());
-            void* memory = source::reserve(bytes, source::page_size());
+            void* memory = source::reserve(state_bytes(), source::page_size());
             if (memory == nullptr) return nullptr;
-            if (!source::commit(memory, bytes)) {
-                source::release(memory, bytes);
+            if (!source::commit(memory, state_bytes())) {
+                source::release(memory, state_bytes());
                 return nullptr;
             }
             s = new (memory) state{};
+            s->gate.create();
+            s->pages.set_limit(Policy::initial_limit());
             s->bins.use(s->pages);
+            s->bins.gate = &s->gate;
             state_.store(s, std::memory_order_release);
+            if (registered_) return s;
+            registered_ = true;
         }
         // Registering may allocate, which works by now.
-        os::on_fork(freeze, thaw, thaw);
+        os::on_fork(before_fork, thaw, after_fork_in_child);
+        at_unload(unload_);
         return s;
     }
 
-    static void freeze() noexcept
+    static std::size_t state_bytes() noexcept
     {
-        state* s = state_.load(std::memory_order_acquire);
+        return align_up(sizeof(state), Policy::page_source::page_size());
+    }
+
+    static void before_fork() noexcept
+    {
+        const gate_scope scope;
+        state* s = existing();
+        if (s == nullptr) return;
+        s->gate.close();
         s->bins.lock.lock();
         s->bins.tiny.lock().lock();
-        s->pages.lock().lock();
+        s->pages.freeze(os::now_ms() + fork_patience_ms);
     }
 
     static void thaw() noexcept
     {
-        state* s = state_.load(std::memory_order_acquire);
-        s->pages.lock().unlock();
+        state* s = existing();
+        if (s == nullptr) return;
+        s->pages.thaw();
         s->bins.tiny.lock().unlock();
         s->bins.lock.unlock();
+        s->gate.reopen();
+    }
+
+    static void after_fork_in_child() noexcept
+    {
+        thaw();
+        if (state* s = existing()) s->pages.inherit();
+    }
+
+    // Effects: in a forked child that no handler prepared: the heap is usable again, or another one
+    // will be made.
+    BINMALLOC_SLOW static void recover(state& s) noexcept
+    {
+        if (!s.gate.close_wiped()) return; // another thread does
+        if (!s.bins.lock.is_held() && !s.bins.tiny.lock().is_held() && !s.pages.lock().is_held()) {
+            s.pages.inherit();
+            s.gate.reopen();
+        } else {
+            s.pages.abandon();
+            state_.store(nullptr, std::memory_order_release);
+            s.gate.lose();
+        }
+    }
+
+    // Effects: what a library does before it is unloaded with its code and statics.
+    static void leave() noexcept
+    {
+        purge();
+        state* s = existing();
+        if (s == nullptr || s->pages.statistics().live != 0 || !os::single_threaded()) return;
+        state_.store(nullptr, std::memory_order_release);
+        s->gate.destroy();
+        s->~state();
+        Policy::page_source::release(s, state_bytes());
     }
 
     static inline constinit std::atomic<state*> state_{nullptr};
     static inline constinit spinlock making_{};
+    static inline constinit bool registered_ = false; // under making_
+    static inline constinit unload_hook unload_{leave};
 };
 
 } // namespace binmalloc::detail

@@ -4,9 +4,14 @@
 //
 // A slab's memory is carved into blocks a page at a time, so a size class that is used once costs
 // one page. `free` lists what was carved and is not in use, last freed first.
+//
+//   free -> block -> block -> end <-.     The list ends in a link to itself. A block that is freed
+//                              \___/      while it is on top becomes one, too: so the comparison that
+//                                         finds the end finds double frees, and costs nothing more.
 #ifndef BINMALLOC_SLAB_HPP
 #define BINMALLOC_SLAB_HPP
 
+#include <binmalloc/platform/os.hpp>
 #include <binmalloc/region.hpp>
 #include <binmalloc/size_classes.hpp>
 
@@ -15,7 +20,35 @@
 namespace binmalloc::detail {
 
 /// What a cache without slabs points to: no free block, nothing to carve. Never written.
-inline constinit slab empty_slab{};
+inline constinit slab empty_slab{{}, &empty_slab.end, 0, 0, 0, {&empty_slab.end}};
+
+/// Effects: takes the block on top of the list. Null: the list is at its end, or broken.
+BINMALLOC_INLINE block* pop(slab* s) noexcept
+{
+    block* b = s->free;
+    block* next = next_of(b);
+    if (next == b) [[unlikely]]
+        return nullptr;
+    s->free = next;
+    return b;
+}
+
+/// Effects: puts a block on top of the list.
+BINMALLOC_INLINE void push(slab* s, void* p) noexcept
+{
+    auto* b = static_cast<block*>(p);
+    link(b, s->free);
+    set_in_order(s->free, b);
+}
+
+/// Effects: ends the process if the list is not at its end though nothing could be taken.
+inline bool at_end(const slab* s) noexcept
+{
+    if (s->free == &s->end) [[likely]]
+        return true;
+    if (next_of(s->free) == s->free) os::fatal("double free", s->free);
+    return false;
+}
 
 /// How much is carved at a time. More would touch pages that may never be used.
 inline constexpr std::size_t carve_bytes = 4096;
@@ -41,6 +74,8 @@ inline slab* make_slab(unit_header* first, unsigned units, bin_index bin, std::s
     s->bin = bin;
     s->block_size = static_cast<std::uint32_t>(block_size);
     s->capacity = static_cast<std::uint16_t>(units * unit_size / block_size);
+    s->free = &s->end;
+    s->end.next = &s->end;
     for (unsigned i = 1; i < units; ++i) {
         auto* further = new (offset(first, i * header_size)) unit_header{};
         further->kind = unit_kind::interior;
@@ -88,10 +123,20 @@ inline void carve_blocks(slab* s) noexcept
     s->free = b;
     for (unsigned i = c.first + 1; i < c.last; ++i) {
         auto* next = offset<block>(b, s->block_size);
-        b->next = next;
+        link(b, next);
         b = next;
     }
-    b->next = nullptr;
+    link(b, &s->end);
+}
+
+/// Effects: ends the process unless `p` is where a block begins that may be in use.
+inline void check_block(const slab* s, const void* p, const char* what) noexcept
+{
+    const auto distance = static_cast<std::uint32_t>(address_of(p) - address_of(unit_memory(s)));
+    if (distance % s->block_size != 0) [[unlikely]]
+        os::fatal(what, p);
+    if (distance / s->block_size >= s->carved) [[unlikely]]
+        os::fatal(what, p);
 }
 
 } // namespace binmalloc::detail

@@ -28,6 +28,8 @@ public:
 
     void unlock() noexcept { held_.store(0, std::memory_order_release); }
 
+    bool is_held() const noexcept { return held_.load(std::memory_order_relaxed) != 0; }
+
 private:
     BINMALLOC_SLOW void wait() noexcept
     {

@@ -27,7 +27,9 @@ public:
         if (available_.empty()) {
             unit_header* first = pages.acquire_units(1);
             if (first == nullptr) return nullptr;
-            available_.push_front(make_slab(first, 1, bin, block_size, home, nullptr));
+            slab* fresh = make_slab(first, 1, bin, block_size, home, nullptr);
+            fresh->free = nullptr;
+            available_.push_front(fresh);
         }
         auto* s = static_cast<slab*>(available_.front());
         if (s->free == nullptr) carve_links(s);
@@ -44,6 +46,8 @@ public:
     void deallocate(slab* s, void* p, Pages& pages) noexcept
     {
         lock_guard held(lock_);
+        if (p == s->free || s->countdown == 0) [[unlikely]]
+            os::fatal("double free", p);
         *static_cast<link*>(p) = position_of(s, s->free);
         s->free = static_cast<block*>(p);
         if (s->countdown-- == s->capacity) {

@@ -17,15 +17,21 @@
 //   extend(p, size, new_size)     grows or shrinks a reservation in place; false: not possible
 //   move(p, size, to, to_size)    moves the pages of a reservation onto the front of another one
 //                                 and ends the first; false: not possible, nothing has changed
+//   clear_on_fork(p, size)        from now on the memory reads as zero in a forked child; false: the
+//                                 system cannot do that
 // Processor and time.
 //   cpu_count()                   processors this process may run on, at least 1
 //   pause()                       one step of a spin
 //   yield()                       lets another thread run
 //   now_ms()                      milliseconds of a clock that never goes back; cheap, coarse
 // Process and threads.
+//   thread_id()                   a number that no other living thread has, never 0
+//   single_threaded()             this thread is certainly the only one
 //   thread_exit_key               calls back at the end of each thread that armed it;
 //                                 thread_locals_outlive_exit says if thread_local objects without
 //                                 destructor still exist then
+//   cgroup_limit()                bytes that the process's control group may use, SIZE_MAX: no limit
+//   in_same_object(a, b)          both addresses lie in one program or library; ELF only
 //   on_fork(prepare, parent, child)
 //   write_error(text, size)       to stderr, without allocating
 #ifndef BINMALLOC_PLATFORM_OS_HPP

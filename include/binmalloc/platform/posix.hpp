@@ -9,13 +9,25 @@
 
 #include <cerrno>
 #include <cstdlib>
+#if BINMALLOC_UNLOADABLE
+#    include <dlfcn.h>
+#endif
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#if defined(__linux__)
+#    include <binmalloc/platform/cgroup.hpp>
+#endif
+
 namespace binmalloc::os {
+
+#if !defined(__linux__)
+inline std::size_t cgroup_limit() noexcept { return SIZE_MAX; }
+#endif
 
 inline constexpr bool commit_needed = false;
 inline constexpr bool thread_locals_outlive_exit = true;
@@ -88,6 +100,15 @@ inline bool decommit(void* p, std::size_t size) noexcept
 #endif
 }
 
+inline bool clear_on_fork([[maybe_unused]] void* p, [[maybe_unused]] std::size_t size) noexcept
+{
+#if defined(MADV_WIPEONFORK)
+    return madvise(p, size, MADV_WIPEONFORK) == 0;
+#else
+    return false;
+#endif
+}
+
 inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
 {
     if (new_size <= size) {
@@ -124,6 +145,21 @@ inline unsigned cpu_count() noexcept
 #else
     const long count = sysconf(_SC_NPROCESSORS_ONLN);
     return count > 0 ? static_cast<unsigned>(count) : 1;
+#endif
+}
+
+inline std::uintptr_t thread_id() noexcept { return detail::address_of(&errno); }
+
+/// Effects: reads what the kernel counts: /proc/self/task has a folder for each thread.
+inline bool single_threaded() noexcept
+{
+#if defined(__linux__)
+    struct stat threads{};
+    constexpr nlink_t links_of_an_empty_folder = 2;
+    return stat("/proc/self/task", &threads) == 0
+        && threads.st_nlink == links_of_an_empty_folder + 1;
+#else
+    return false;
 #endif
 }
 
@@ -168,10 +204,32 @@ public:
         return created_ && pthread_setspecific(key_, argument) == 0;
     }
 
+    /// Returns: what this thread is armed with; null: it is not.
+    void* armed() const noexcept { return created_ ? pthread_getspecific(key_) : nullptr; }
+
+    /// Effects: there will be no callback any more, in no thread.
+    void destroy() noexcept
+    {
+        if (created_) pthread_key_delete(key_);
+        created_ = false;
+    }
+
 private:
     pthread_key_t key_{};
     bool created_ = false;
 };
+
+#if BINMALLOC_UNLOADABLE
+// Where the C library still keeps it in a libdl that nobody linked, it is null.
+extern "C" __attribute__((weak)) int dladdr(const void*, Dl_info*) noexcept;
+
+inline bool in_same_object(const void* a, const void* b) noexcept
+{
+    Dl_info of_a, of_b;
+    return dladdr != nullptr && dladdr(a, &of_a) != 0 && dladdr(b, &of_b) != 0
+        && of_a.dli_fbase == of_b.dli_fbase;
+}
+#endif
 
 inline void on_fork(void (*prepare)(), void (*parent)(), void (*child)()) noexcept
 {

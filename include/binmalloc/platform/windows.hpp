@@ -22,8 +22,11 @@ __declspec(dllimport) int __stdcall VirtualFree(void*, std::size_t, unsigned lon
 __declspec(dllimport) unsigned long __stdcall GetActiveProcessorCount(unsigned short);
 __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 __declspec(dllimport) int __stdcall SwitchToThread(void);
+__declspec(dllimport) unsigned long __stdcall GetCurrentThreadId(void);
 __declspec(dllimport) unsigned long __stdcall FlsAlloc(void(__stdcall*)(void*));
+__declspec(dllimport) int __stdcall FlsFree(unsigned long);
 __declspec(dllimport) int __stdcall FlsSetValue(unsigned long, void*);
+__declspec(dllimport) void* __stdcall FlsGetValue(unsigned long);
 __declspec(dllimport) void* __stdcall GetStdHandle(unsigned long);
 __declspec(dllimport) int __stdcall WriteFile(void*, const void*, unsigned long, unsigned long*,
                                               _OVERLAPPED*);
@@ -115,6 +118,8 @@ inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
     return new_size == size;
 }
 
+inline bool clear_on_fork(void*, std::size_t) noexcept { return false; }
+
 inline bool move(void*, std::size_t, void*, std::size_t) noexcept { return false; }
 
 inline unsigned cpu_count() noexcept
@@ -122,6 +127,12 @@ inline unsigned cpu_count() noexcept
     const unsigned long count = GetActiveProcessorCount(win::all_processor_groups);
     return count > 0 ? static_cast<unsigned>(count) : 1;
 }
+
+inline std::uintptr_t thread_id() noexcept { return GetCurrentThreadId(); }
+
+inline bool single_threaded() noexcept { return false; }
+
+inline std::size_t cgroup_limit() noexcept { return SIZE_MAX; }
 
 inline void pause() noexcept
 {
@@ -153,6 +164,20 @@ public:
     bool arm(void* argument) noexcept
     {
         return index_ != win::fls_out_of_indexes && FlsSetValue(index_, argument) != 0;
+    }
+
+    /// Returns: what this thread is armed with; null: it is not.
+    void* armed() const noexcept
+    {
+        return index_ != win::fls_out_of_indexes ? FlsGetValue(index_) : nullptr;
+    }
+
+    /// Effects: there will be no callback any more, in no thread. (FlsFree itself makes one for each
+    /// thread that is armed, so they must be harmless by now.)
+    void destroy() noexcept
+    {
+        if (index_ != win::fls_out_of_indexes) FlsFree(index_);
+        index_ = win::fls_out_of_indexes;
     }
 
 private:

@@ -1,0 +1,311 @@
+// binmalloc: the state of a page allocator, its limit, and how it gives memory back.
+//
+// Layer: page allocator. Thread safe with the default lock.
+//
+// Freed memory waits for reuse until it is older than the footprint's delay or more than its share of
+// what is live; both are checked as the allocator is used. purge() does not wait. The lock is never
+// held across a system call that gives memory back: a run leaves the set first.
+//
+// What is handed out and what waits for reuse together never pass the limit. A call that takes more
+// of the system's memory says so first (promise), and keeps to it or takes it back.
+#ifndef BINMALLOC_PAGE_STORE_HPP
+#define BINMALLOC_PAGE_STORE_HPP
+
+#include <binmalloc/huge_mapping.hpp>
+#include <binmalloc/huge_set.hpp>
+#include <binmalloc/page_source.hpp>
+#include <binmalloc/region_set.hpp>
+#include <binmalloc/spinlock.hpp>
+
+#include <atomic>
+#include <new>
+
+namespace binmalloc::detail {
+
+template <page_source Source, footprint_policy Footprint, class Lock>
+class page_store {
+protected:
+    using mapping = huge_mapping<Source>;
+    using guard = lock_guard<Lock>;
+
+public:
+    constexpr page_store() noexcept = default;
+    page_store(const page_store&) = delete;
+    page_store& operator=(const page_store&) = delete;
+
+    /// Effects: returns all memory to the OS, also what is still handed out.
+    ~page_store()
+    {
+        for (region *r = huge_.first_region(), *next; r != nullptr; r = next) {
+            next = r->next_all;
+            mapping::destroy(mapping::header(r));
+        }
+        for (region *r = regions_.first_region(), *next; r != nullptr; r = next) {
+            next = r->next_all;
+            Source::release(r, r->unit_count * unit_size);
+        }
+    }
+
+    /// Effects: gives all free memory back to the OS now.
+    void purge() noexcept { trim(trim_all); }
+
+    /// Effects: from now on `bytes` is the most that may be handed out or wait for reuse, in whole
+    /// units and without the headers (1/256); SIZE_MAX: no limit. Less than is handed out now is
+    /// allowed: then nothing more is to be had until enough was freed.
+    void set_limit(std::size_t bytes) noexcept
+    {
+        limit_.store(bytes, std::memory_order_relaxed);
+        if (!is_allowed(1)) purge();
+    }
+
+    std::size_t limit() const noexcept { return limit_.load(std::memory_order_relaxed); }
+
+    page_statistics statistics() const noexcept
+    {
+        if (is_abandoned()) return {};
+        guard held(lock_);
+        return {regions_.reserved_bytes() + huge_.reserved_bytes(), live_bytes(), dirty_bytes()};
+    }
+
+    // For the layers above.
+
+    /// Returns: the header of `count` units, or null. Their headers are the caller's to fill.
+    unit_header* acquire_units(unsigned count) noexcept
+    {
+        bool zeroed;
+        const unit_run run = acquire_run(count, 1, zeroed);
+        return run ? run.header() : nullptr;
+    }
+
+    /// Effects: frees units. Requires: their headers say unit_kind::none and no owner.
+    void release_units(unit_header* first, unsigned count) noexcept
+    {
+        if (is_abandoned()) return;
+        bool due;
+        {
+            guard held(lock_);
+            regions_.release(run_of(first, count));
+            due = trim_due();
+        }
+        if (due) [[unlikely]]
+            trim(trim_aged);
+    }
+
+    /// Effects: waits until nothing changes, also outside the lock where there is time, and keeps it
+    /// so. For fork.
+    void freeze(std::uint64_t deadline_ms) noexcept
+    {
+        lock_.lock();
+        frozen_ = true;
+        while (away_ != 0 && os::now_ms() < deadline_ms) {
+            lock_.unlock();
+            os::yield();
+            lock_.lock();
+        }
+    }
+
+    void thaw() noexcept
+    {
+        frozen_ = false;
+        lock_.unlock();
+    }
+
+    /// Effects: in a forked child: nothing is under way in threads that are not there.
+    void inherit() noexcept
+    {
+        away_ = 0;
+        promised_ = 0;
+    }
+
+    /// Effects: in a forked child, whose parent was in the middle of a change: from now on nothing is
+    /// to be had, and what is freed stays where it is.
+    void abandon() noexcept { abandoned_.store(true, std::memory_order_relaxed); }
+
+    const Lock& lock() const noexcept { return lock_; }
+
+protected:
+    enum trim_mode : bool { trim_aged, trim_all };
+
+    static bool commit(const unit_run& run) noexcept
+    {
+        if constexpr (!os::commit_needed) return true;
+        return Source::commit(run.memory(), run.bytes());
+    }
+
+    unit_run acquire_run(unsigned count, unsigned alignment, bool& zeroed) noexcept
+    {
+        if (is_abandoned()) [[unlikely]]
+            return {};
+        unit_run run;
+        bool due;
+        {
+            guard held(lock_);
+            run = acquire_within_limit(count, alignment, zeroed);
+            due = trim_due();
+        }
+        if (!run) [[unlikely]]
+            run = acquire_from_new_region(count, alignment, zeroed);
+        if (due) [[unlikely]]
+            trim(trim_aged);
+        if (run && !commit(run)) [[unlikely]] {
+            guard held(lock_);
+            regions_.release(run);
+            return {};
+        }
+        return run;
+    }
+
+    // Under the lock.
+    unit_run acquire_within_limit(unsigned count, unsigned alignment, bool& zeroed) noexcept
+    {
+        const unit_run run = regions_.acquire(count, alignment, zeroed);
+        if (!run || held_bytes() <= limit()) [[likely]]
+            return run;
+        regions_.undo_acquire(run, zeroed);
+        return {};
+    }
+
+    BINMALLOC_SLOW unit_run acquire_from_new_region(unsigned count, unsigned alignment,
+                                                    bool& zeroed) noexcept
+    {
+        const std::size_t needed = (first_unit + count + alignment) * unit_size;
+        for (const bool last_try : {false, true}) {
+            // Where address space is short, a region's front alone will do: its headers are there.
+            for (std::size_t size = region_size; size >= needed; size /= 2) {
+                if (!is_allowed(count * unit_size)) break;
+                void* p = Source::reserve(size, region_size);
+                if (p == nullptr) continue;
+                if (!Source::commit(p, first_unit * unit_size)) {
+                    Source::release(p, size);
+                    continue;
+                }
+                guard held(lock_);
+                regions_.add(new (p) region, static_cast<unsigned>(size / unit_size), this);
+                return acquire_within_limit(count, alignment, zeroed);
+            }
+            if (!last_try) trim(trim_all);
+            // Another thread may have freed or mapped something meanwhile.
+            guard held(lock_);
+            if (const unit_run run = acquire_within_limit(count, alignment, zeroed)) return run;
+        }
+        return {};
+    }
+
+    // Effects: counts memory as taken before it is, if the limit allows it.
+    bool promise(std::size_t bytes) noexcept
+    {
+        guard held(lock_);
+        if (!within_limit(bytes)) return false;
+        promised_ += bytes;
+        return true;
+    }
+
+    bool is_allowed(std::size_t bytes) const noexcept
+    {
+        guard held(lock_);
+        return within_limit(bytes);
+    }
+
+    std::uint32_t round() const noexcept { return round_; }
+
+    bool is_abandoned() const noexcept { return abandoned_.load(std::memory_order_relaxed); }
+
+    // Under the lock. The clock is read at every 16th call only.
+    bool trim_due() noexcept
+    {
+        const std::size_t dirty = dirty_bytes();
+        if (dirty == 0) return false;
+        if (dirty > dirty_limit() || aging_) return true;
+        if (++calls_ % 16 != 0) return false;
+        const std::uint64_t now = os::now_ms();
+        if (now - aged_at_ < Footprint::purge_delay_ms) return false;
+        // What was dirty a round ago and is so still goes now; the rest begins to age.
+        aged_at_ = now;
+        ++round_;
+        aging_ = true;
+        return true;
+    }
+
+    // One round gives back what aged through the last one, in steps; then the next begins to age.
+    BINMALLOC_SLOW void trim(trim_mode mode) noexcept
+    {
+        if (is_abandoned()) return;
+        const os::keep_errno keep;
+        const auto page_units =
+            static_cast<unsigned>(divide_up(Source::page_size(), unit_size));
+        for (std::size_t given = 0; mode == trim_all || given < Footprint::purge_step;) {
+            unit_run run;
+            span* idle;
+            {
+                guard held(lock_);
+                const bool all = mode == trim_all || dirty_bytes() > dirty_limit();
+                if ((!all && !aging_) || frozen_) return;
+                idle = huge_.take_idle(all ? round_ + 1 : round_ - 1);
+                if (idle != nullptr) {
+                    huge_.remove(idle);
+                } else if (run = regions_.take_dirty(!all, page_units); !run) {
+                    if (aging_) regions_.age();
+                    aging_ = false;
+                    return;
+                }
+                ++away_;
+            }
+            given += idle != nullptr ? idle->bytes : run.bytes();
+            bool done = true;
+            if (idle != nullptr)
+                mapping::destroy(idle);
+            else if (run.first == 0)
+                Source::release(run.where, run.bytes());
+            else
+                done = Source::decommit(run.memory(), run.bytes());
+            guard held(lock_);
+            --away_;
+            if (run && run.first != 0) regions_.put_back(run, done);
+            if (!done) return;
+        }
+    }
+
+    std::size_t dirty_bytes() const noexcept
+    {
+        return regions_.dirty_units() * unit_size + huge_.cached_bytes();
+    }
+
+    std::size_t live_bytes() const noexcept
+    {
+        return regions_.live_units() * unit_size + huge_.live_bytes();
+    }
+
+    // What counts for the limit.
+    std::size_t held_bytes() const noexcept { return live_bytes() + dirty_bytes() + promised_; }
+
+    std::size_t dirty_limit() const noexcept
+    {
+        const std::size_t share = live_bytes() / Footprint::dirty_divisor;
+        return share > Footprint::dirty_floor ? share : std::size_t{Footprint::dirty_floor};
+    }
+
+    mutable Lock lock_;
+    region_set regions_;
+    huge_set huge_;
+    std::size_t promised_ = 0;
+
+private:
+    // Under the lock. Nothing more is always within it.
+    bool within_limit(std::size_t bytes) const noexcept
+    {
+        return bytes == 0 || (bytes <= limit() && held_bytes() <= limit() - bytes);
+    }
+
+    bool aging_ = false;  // a round of trimming has not come to its end
+    bool frozen_ = false; // a fork is on its way
+    unsigned away_ = 0;   // runs that are out of the sets to be given back
+    std::uint32_t round_ = 0;
+    std::uint32_t calls_ = 0;
+    std::uint64_t aged_at_ = 0;
+    std::atomic<bool> abandoned_{false};
+    std::atomic<std::size_t> limit_{SIZE_MAX};
+};
+
+} // namespace binmalloc::detail
+
+#endif
