@@ -53,17 +53,21 @@ public:
     /// As allocate(); `count` is for how many objects there is room.
     [[nodiscard]] allocation_result<T*> allocate_at_least(std::size_t n)
     {
-        T* p = allocate(n);
-        return {p, Heap::usable_size(p) / sizeof(T)};
+        if (n > SIZE_MAX / sizeof(T)) [[unlikely]]
+            detail::throw_bad_array_new_length();
+        const auto result = Heap::allocate_at_least(n * sizeof(T), alignof(T));
+        if (result.ptr == nullptr) [[unlikely]]
+            detail::throw_bad_alloc();
+        return {static_cast<T*>(result.ptr), result.count / sizeof(T)};
     }
 
     /// Requires: p came from allocate(n), or from allocate_at_least with n up to its count.
-    BINMALLOC_INLINE void deallocate(T* p, std::size_t) noexcept
+    BINMALLOC_INLINE void deallocate(T* p, std::size_t n) noexcept
     {
 #if defined(__GNUC__)
         if (p == nullptr) __builtin_unreachable();
 #endif
-        Heap::deallocate(p);
+        Heap::deallocate(p, n * sizeof(T), alignof(T));
     }
 
     template <class U>

@@ -52,7 +52,49 @@ public:
     }
 
     /// Effects: frees one block of this arena. Null is ignored. Blocks need not be freed one by one.
-    void deallocate(void* p) noexcept
+    void deallocate(void* p) noexcept { operations::deallocate(*this, p); }
+
+    /// As basic_heap::reallocate().
+    [[nodiscard]] void* reallocate(void* p, std::size_t new_size) noexcept
+    {
+        return operations::reallocate(*this, p, new_size, 0);
+    }
+
+    std::size_t usable_size(const void* p) noexcept
+    {
+        return operations::usable_size_of(*this, p);
+    }
+
+    /// Effects: frees every block. Requires: no other thread uses the arena or its blocks.
+    void clear() noexcept
+    {
+        if (!open_) return;
+        const gate_scope scope;
+        guard held(lock_);
+        bins_.release_all_slabs();
+        while (detail::unit_header* h = bins_.spans.front()) {
+            auto* s = static_cast<detail::span*>(h);
+            bins_.detach(s);
+            bins_.pages().deallocate_span(s);
+        }
+    }
+
+    // What heap_operations asks of a core.
+
+    using gate_scope = typename heap_core::gate_scope;
+
+    /// Memcheck is not told of an arena's blocks.
+    static constexpr bool is_watched() noexcept { return false; }
+
+    BINMALLOC_INLINE void* allocate_block(detail::bin_index bin, std::size_t) noexcept
+    {
+        guard held(lock_);
+        if (detail::block* b = detail::pop(bins_.active[bin])) [[likely]]
+            return b;
+        return refill(bin);
+    }
+
+    void free_block(void* p) noexcept
     {
         if (p == nullptr) return;
         detail::unit_header* h = detail::first_header(detail::header_of(p));
@@ -73,40 +115,6 @@ public:
         bins_.deallocate(s, p);
     }
 
-    /// As basic_heap::reallocate().
-    [[nodiscard]] void* reallocate(void* p, std::size_t new_size) noexcept
-    {
-        return operations::reallocate(*this, p, new_size, 0);
-    }
-
-    static std::size_t usable_size(const void* p) noexcept { return detail::usable_size(p); }
-
-    /// Effects: frees every block. Requires: no other thread uses the arena or its blocks.
-    void clear() noexcept
-    {
-        if (!open_) return;
-        const gate_scope scope;
-        guard held(lock_);
-        bins_.release_all_slabs();
-        while (detail::unit_header* h = bins_.spans.front()) {
-            auto* s = static_cast<detail::span*>(h);
-            bins_.detach(s);
-            bins_.pages().deallocate_span(s);
-        }
-    }
-
-    // What heap_operations asks of a core.
-
-    using gate_scope = typename heap_core::gate_scope;
-
-    BINMALLOC_INLINE void* allocate_block(detail::bin_index bin) noexcept
-    {
-        guard held(lock_);
-        if (detail::block* b = detail::pop(bins_.active[bin])) [[likely]]
-            return b;
-        return refill(bin);
-    }
-
     detail::span* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
     {
         const gate_scope scope;
@@ -118,7 +126,9 @@ public:
     }
 
 private:
-    using operations = detail::heap_operations<basic_arena>;
+    using operations =
+        std::conditional_t<Heap::policy::checked, detail::checked_operations<basic_arena>,
+                           detail::heap_operations<basic_arena>>;
     using guard = detail::lock_guard<Lock>;
 
     BINMALLOC_OUTLINE void* refill(detail::bin_index bin) noexcept

@@ -40,8 +40,11 @@ BINMALLOC_EXPORT void* bin_valloc(size_t size) { return binmalloc::detail::c::va
 BINMALLOC_EXPORT void* bin_pvalloc(size_t size) { return binmalloc::detail::c::pvalloc(size); }
 BINMALLOC_EXPORT size_t bin_malloc_usable_size(const void* p) { return binmalloc::usable_size(p); }
 BINMALLOC_EXPORT size_t bin_malloc_good_size(size_t size) { return binmalloc::good_size(size); }
-BINMALLOC_EXPORT void bin_free_sized(void* p, size_t) { binmalloc::deallocate(p); }
-BINMALLOC_EXPORT void bin_free_aligned_sized(void* p, size_t, size_t) { binmalloc::deallocate(p); }
+BINMALLOC_EXPORT void bin_free_sized(void* p, size_t n) { binmalloc::deallocate(p, n); }
+BINMALLOC_EXPORT void bin_free_aligned_sized(void* p, size_t alignment, size_t size)
+{
+    binmalloc::deallocate(p, size, alignment);
+}
 BINMALLOC_EXPORT void bin_cfree(void* p) { binmalloc::deallocate(p); }
 BINMALLOC_EXPORT void bin_set_limit(size_t bytes) { binmalloc::set_limit(bytes); }
 BINMALLOC_EXPORT size_t bin_limit(void) { return binmalloc::limit(); }

@@ -19,6 +19,7 @@
 #define BINMALLOC_CACHE_HPP
 
 #include <binmalloc/fork_gate.hpp>
+#include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/slab.hpp>
 #include <binmalloc/spinlock.hpp>
 #include <binmalloc/tiny_bin.hpp>
@@ -253,6 +254,7 @@ private:
             unit_header* first = pages_->acquire_units(units);
             if (first == nullptr) return nullptr;
             s = make_slab(first, units, bin, Table::sizes[bin], this, this);
+            forbid(unit_memory(s), units * unit_size);
         }
         s->countdown = active_countdown;
         current = s;

@@ -16,6 +16,7 @@
 #define BINMALLOC_CACHE_POOL_HPP
 
 #include <binmalloc/cache.hpp>
+#include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/page_source.hpp>
 
 namespace binmalloc::detail {
@@ -261,6 +262,7 @@ public:
     }
 
     fork_gate gate;
+    const bool is_watched = memcheck::is_running(); ///< then there are no leases
     Pages pages;
 
 private:

@@ -8,6 +8,8 @@
 //
 //   BINMALLOC_SINGLE_CACHE          1: the process heap is one set of bins behind a spinlock, with
 //                                      no thread_local and no need of the C++ runtime library
+//   BINMALLOC_CHECKED               1: the process heap looks for misuse (checked_policy), slower;
+//                                      in all source files of a program or in none
 //   BINMALLOC_OVERRIDE_NEW_DELETE   emit operator new/delete in this source file
 //   BINMALLOC_OVERRIDE_MALLOC       emit malloc and its family too
 //   BINMALLOC_DEFINE_C_API          emit the bin_* functions of binmalloc.h
@@ -27,6 +29,9 @@
 
 #ifndef BINMALLOC_SINGLE_CACHE
 #    define BINMALLOC_SINGLE_CACHE 0
+#endif
+#ifndef BINMALLOC_CHECKED
+#    define BINMALLOC_CHECKED 0
 #endif
 #ifndef BINMALLOC_DYNAMIC_TLS
 #    define BINMALLOC_DYNAMIC_TLS 0
@@ -55,6 +60,25 @@
 #    define BINMALLOC_INLINE inline __attribute__((always_inline))
 #    define BINMALLOC_OUTLINE __attribute__((noinline))
 #    define BINMALLOC_SLOW __attribute__((noinline, cold))
+#endif
+
+// The compiler's own word on the address sanitizer.
+#if defined(__SANITIZE_ADDRESS__)
+#    define BINMALLOC_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#    if __has_feature(address_sanitizer)
+#        define BINMALLOC_ADDRESS_SANITIZER 1
+#    endif
+#endif
+#ifndef BINMALLOC_ADDRESS_SANITIZER
+#    define BINMALLOC_ADDRESS_SANITIZER 0
+#endif
+
+// LINK: what reads and writes the links of free blocks, which the sanitizer forbids everybody else.
+#if BINMALLOC_ADDRESS_SANITIZER && (defined(__GNUC__) || defined(__clang__))
+#    define BINMALLOC_LINK inline __attribute__((noinline, no_sanitize("address")))
+#else
+#    define BINMALLOC_LINK BINMALLOC_INLINE
 #endif
 
 #if defined(__cpp_exceptions)

@@ -5,10 +5,13 @@
 #ifndef BINMALLOC_HEAP_HPP
 #define BINMALLOC_HEAP_HPP
 
+#include <binmalloc/checked_operations.hpp>
 #include <binmalloc/heap_operations.hpp>
 #include <binmalloc/leased_heap.hpp>
 #include <binmalloc/limit.hpp>
 #include <binmalloc/single_cache_heap.hpp>
+
+#include <type_traits>
 
 namespace binmalloc {
 
@@ -36,12 +39,19 @@ struct default_policy {
     using threading = leased_caches;
 #endif
 
+    /// Looks for misuse at every call; see checked_operations.hpp.
+    static constexpr bool checked = BINMALLOC_CHECKED;
+
     /// Asked once, when the heap is made: the most that it may hold, in bytes.
     static std::size_t initial_limit() noexcept { return detail::limit_from_environment(); }
 };
 
 struct single_cache_policy : default_policy {
     using threading = single_cache;
+};
+
+struct checked_policy : default_policy {
+    static constexpr bool checked = true;
 };
 
 template <class T>
@@ -52,6 +62,7 @@ concept heap_policy = size_class_policy<typename P::size_classes>
     && page_source<typename P::page_source> && footprint_policy<typename P::footprint>
     && threading_policy<typename P::threading> && requires {
            { P::initial_limit() } noexcept -> std::same_as<std::size_t>;
+           { P::checked } -> std::convertible_to<bool>;
        };
 
 /// A heap. All functions are thread safe and return null on failure. A block may be resized and
@@ -59,7 +70,9 @@ concept heap_policy = size_class_policy<typename P::size_classes>
 template <heap_policy Policy = default_policy>
 class basic_heap {
     using core_type = typename Policy::threading::template core<Policy>;
-    using operations = detail::heap_operations<core_type>;
+    using operations =
+        std::conditional_t<Policy::checked, detail::checked_operations<core_type>,
+                           detail::heap_operations<core_type>>;
 
 public:
     using policy = Policy;
@@ -110,17 +123,26 @@ public:
     [[nodiscard]] static allocation_result<void*> allocate_at_least(std::size_t size,
                                                                     std::size_t alignment) noexcept
     {
-        void* p = allocate(size, alignment);
-        return {p, detail::usable_size(p)};
+        core_type c;
+        return operations::allocate_at_least(c, size, alignment);
     }
 
     /// Effects: frees a block. Null is ignored. errno is kept. The size and the alignment, where the
-    /// caller knows them, must be those of the allocation.
-    BINMALLOC_INLINE static void deallocate(void* p) noexcept { core_type::deallocate(p); }
-    BINMALLOC_INLINE static void deallocate(void* p, std::size_t) noexcept { deallocate(p); }
-    BINMALLOC_INLINE static void deallocate(void* p, std::size_t, std::size_t) noexcept
+    /// caller knows them, must be those of the allocation; a checked heap ends the process if the
+    /// size is not.
+    BINMALLOC_INLINE static void deallocate(void* p) noexcept
     {
-        deallocate(p);
+        core_type c;
+        operations::deallocate(c, p);
+    }
+    BINMALLOC_INLINE static void deallocate(void* p, std::size_t size) noexcept
+    {
+        core_type c;
+        operations::deallocate(c, p, size);
+    }
+    BINMALLOC_INLINE static void deallocate(void* p, std::size_t size, std::size_t) noexcept
+    {
+        deallocate(p, size);
     }
 
     /// Effects: resizes a block, in place where possible; null `p` allocates.
@@ -138,7 +160,11 @@ public:
     }
 
     /// Returns: bytes that may be used at `p`; 0 for null.
-    static std::size_t usable_size(const void* p) noexcept { return detail::usable_size(p); }
+    static std::size_t usable_size(const void* p) noexcept
+    {
+        core_type c;
+        return operations::usable_size_of(c, p);
+    }
 
     /// Returns: bytes that a block allocated for such a request would have; one over 4 MiB may have
     /// up to a quarter more, when it was in use before.

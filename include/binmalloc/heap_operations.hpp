@@ -6,6 +6,7 @@
 #define BINMALLOC_HEAP_OPERATIONS_HPP
 
 #include <binmalloc/cache.hpp>
+#include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/page_allocator.hpp>
 
 #include <cstring>
@@ -34,6 +35,27 @@ inline std::size_t usable_size(const void* p) noexcept
     }
 }
 
+/// Effects: tells the address sanitizer that the program may use `size` bytes of a block, and no more.
+/// Returns: p, which may be null.
+BINMALLOC_INLINE void* handed_out([[maybe_unused]] void* p, [[maybe_unused]] std::size_t size) noexcept
+{
+#if BINMALLOC_ADDRESS_SANITIZER
+    if (const std::size_t usable = usable_size(p); usable >= sizeof(block)) {
+        permit(p, size);
+        forbid(offset(p, size), usable - size);
+    }
+#endif
+    return p;
+}
+
+/// Effects: tells it that the program may not use the block any more.
+BINMALLOC_INLINE void taken_back([[maybe_unused]] const void* p) noexcept
+{
+#if BINMALLOC_ADDRESS_SANITIZER
+    if (const std::size_t usable = usable_size(p); usable >= sizeof(block)) forbid(p, usable);
+#endif
+}
+
 template <class Core>
 struct heap_operations {
     using table = typename Core::table;
@@ -41,7 +63,7 @@ struct heap_operations {
     BINMALLOC_INLINE static void* allocate(Core& core, std::size_t size) noexcept
     {
         if (size <= table::fast_limit) [[likely]]
-            return core.allocate_block(table::of_fast(size));
+            return handed_out(core.allocate_block(table::of_fast(size), size), size);
         return allocate_larger(core, size);
     }
 
@@ -52,7 +74,7 @@ struct heap_operations {
             return nullptr;
         const bin_index bin = table::of(size, alignment);
         if (bin != table::none) [[likely]]
-            return core.allocate_block(bin);
+            return handed_out(core.allocate_block(bin, size), size);
         return allocate_span(core, size, alignment, nullptr);
     }
 
@@ -63,9 +85,27 @@ struct heap_operations {
         constexpr bin_index bin =
             Alignment <= unit_size ? table::search(Size, Alignment) : table::none;
         if constexpr (bin != table::none)
-            return core.allocate_block(bin);
+            return handed_out(core.allocate_block(bin, Size), Size);
         else
             return allocate_span(core, Size, Alignment, nullptr);
+    }
+
+    BINMALLOC_INLINE static void deallocate(Core& core, void* p) noexcept
+    {
+        taken_back(p);
+        core.free_block(p);
+    }
+
+    BINMALLOC_INLINE static void deallocate(Core& core, void* p, std::size_t) noexcept
+    {
+        deallocate(core, p);
+    }
+
+    static allocation_result<void*> allocate_at_least(Core& core, std::size_t size,
+                                                      std::size_t alignment) noexcept
+    {
+        void* p = allocate(core, size, alignment);
+        return {p, usable_size_of(core, p)};
     }
 
     static void* allocate_zeroed(Core& core, std::size_t size, std::size_t alignment) noexcept
@@ -73,9 +113,9 @@ struct heap_operations {
         if (!is_power_of_two(alignment)) return nullptr;
         const bin_index bin = table::of(size, alignment);
         bool zeroed = false;
-        void* p = bin != table::none ? core.allocate_block(bin)
+        void* p = bin != table::none ? handed_out(core.allocate_block(bin, size), size)
                                      : allocate_span(core, size, alignment, &zeroed);
-        if (p != nullptr && !zeroed) std::memset(p, 0, size);
+        if (p != nullptr && (!zeroed || core.is_watched())) std::memset(p, 0, size);
         return p;
     }
 
@@ -93,13 +133,15 @@ struct heap_operations {
             check_block(static_cast<slab*>(h), p, "resize of a pointer inside a block");
         else if (p != Core::pages_type::memory_of(static_cast<span*>(h)))
             os::fatal("resize of a pointer inside a block", p);
-        if (is_aligned(p, alignment)) {
+
+        if (is_aligned(p, alignment) && !core.is_watched()) {
             if (h->kind == unit_kind::slab) {
-                if (new_size <= old_size && new_size >= old_size / 2) return p;
+                if (new_size <= old_size && new_size >= old_size / 2)
+                    return handed_out(p, new_size);
             } else if (new_size > max_block_size) {
                 if (void* moved = resize_span<typename Core::pages_type>(static_cast<span*>(h),
                                                                         new_size, alignment))
-                    return moved;
+                    return handed_out(moved, new_size);
             }
         }
         // Some slack, so that a large block that keeps growing is not copied at every step.
@@ -108,9 +150,24 @@ struct heap_operations {
             to = allocate(core, new_size + new_size / 8, alignment);
         if (to == nullptr) to = allocate(core, new_size, alignment);
         if (to == nullptr) return nullptr;
-        std::memcpy(to, p, new_size < old_size ? new_size : old_size);
-        core.deallocate(p);
-        return to;
+        {
+            // What the caller did not ask for of the old block is copied, too.
+            const memcheck::unseen copying(core.is_watched());
+            permit(p, old_size);
+            std::memcpy(to, p, new_size < old_size ? new_size : old_size);
+        }
+        deallocate(core, p);
+        return handed_out(to, new_size);
+    }
+
+    /// What usable_size() tells the program, the program may use.
+    static std::size_t usable_size_of(Core& core, const void* p) noexcept
+    {
+        const std::size_t size = usable_size(p);
+        permit(p, size);
+        if (core.is_watched() && p != nullptr) [[unlikely]]
+            memcheck::make_defined(p, size);
+        return size;
     }
 
     static std::size_t good_size(std::size_t size, std::size_t alignment) noexcept
@@ -127,7 +184,7 @@ private:
     BINMALLOC_OUTLINE static void* allocate_larger(Core& core, std::size_t size) noexcept
     {
         const bin_index bin = table::of(size);
-        if (bin != table::none) return core.allocate_block(bin);
+        if (bin != table::none) return handed_out(core.allocate_block(bin, size), size);
         return allocate_span(core, size, natural_alignment, nullptr);
     }
 
@@ -135,7 +192,7 @@ private:
                                                  std::size_t alignment, bool* zeroed) noexcept
     {
         span* s = core.allocate_span(size, alignment, zeroed);
-        return s != nullptr ? Core::pages_type::memory_of(s) : nullptr;
+        return s != nullptr ? handed_out(Core::pages_type::memory_of(s), size) : nullptr;
     }
 
     // Returns: where the span is with its new size; null: it must be copied.

@@ -2,7 +2,7 @@
 //
 // Layer: heap. Thread safe, also before main, after exit, and in a thread whose exit hook has run.
 //
-// allocate_block(bin)                      deallocate(p)
+// allocate_block(bin, size)                free_block(p)
 //   current cache's active slab              header of p
 //     its free list -> block                   owner is the current cache -> slab's free list
 //     empty -> allocate_slow                     countdown over -> countdown_ended
@@ -39,14 +39,14 @@ public:
     using pages_type =
         basic_page_allocator<typename Policy::page_source, typename Policy::footprint>;
 
-    BINMALLOC_INLINE static void* allocate_block(bin_index bin) noexcept
+    BINMALLOC_INLINE static void* allocate_block(bin_index bin, std::size_t size) noexcept
     {
         if (block* b = pop(current_->active[bin])) [[likely]]
             return b;
-        return allocate_slow(bin);
+        return allocate_slow(bin, size);
     }
 
-    BINMALLOC_INLINE static void deallocate(void* p) noexcept
+    BINMALLOC_INLINE static void free_block(void* p) noexcept
     {
         if (p == nullptr) return;
         unit_header* h = header_of(p);
@@ -69,7 +69,12 @@ public:
                 if (call.mine() != nullptr) call.mine()->collect();
                 pool_type* p = existing_pool();
                 if (p == nullptr) return nullptr;
-                if (span* s = p->pages.allocate_span(size, alignment, zeroed)) return s;
+                const memcheck::unseen internal(p->is_watched);
+                if (span* s = p->pages.allocate_span(size, alignment, zeroed)) {
+                    if (p->is_watched) [[unlikely]]
+                        memcheck::allocated(pages_type::memory_of(s), size, s->bytes);
+                    return s;
+                }
             }
             if (!last_try) purge();
         }
@@ -83,6 +88,7 @@ public:
         if (p == nullptr) return;
         {
             const slow_call call;
+            const memcheck::unseen internal(p->is_watched);
             if (call.mine() != nullptr) {
                 call.mine()->flush_all();
                 call.mine()->release_free_slabs();
@@ -112,6 +118,13 @@ public:
     {
         pool_type* p = pool();
         return p != nullptr ? p->pages.limit() : SIZE_MAX;
+    }
+
+    /// The process is under memcheck.
+    static bool is_watched() noexcept
+    {
+        const pool_type* p = existing_pool();
+        return p != nullptr && p->is_watched;
     }
 
     /// The page allocator of the heap, for an arena in it. Null: no memory.
@@ -209,12 +222,17 @@ private:
         return c != &no_cache_ ? static_cast<member*>(c) : nullptr;
     }
 
-    BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin) noexcept
+    // `size` is what the caller asked for.
+    BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin, std::size_t size) noexcept
     {
-        if (void* b = try_allocate(bin)) [[likely]]
-            return b;
-        purge();
-        return try_allocate(bin);
+        void* b = try_allocate(bin);
+        if (b == nullptr) [[unlikely]] {
+            purge();
+            b = try_allocate(bin);
+        }
+        if (is_watched() && b != nullptr) [[unlikely]]
+            memcheck::allocated(b, size, table::sizes[bin]);
+        return b;
     }
 
     static void* try_allocate(bin_index bin) noexcept
@@ -224,6 +242,7 @@ private:
             return call.mine()->refill(bin);
         pool_type* p = existing_pool();
         if (p == nullptr) return nullptr;
+        const memcheck::unseen internal(p->is_watched);
         member& m = p->lock_shared(standing_.hint);
         void* b = m.allocate(bin);
         m.lock.unlock();
@@ -243,6 +262,10 @@ private:
             os::fatal("free of a pointer that is not from this heap", p);
         h = first_header(h);
         const os::keep_errno keep;
+        const bool watched = is_watched();
+        const memcheck::unseen internal(watched);
+        if (watched) [[unlikely]]
+            memcheck::freed(p);
         if (h->kind == unit_kind::slab) [[likely]] {
             deallocate_block(p, static_cast<slab*>(h));
         } else {
@@ -285,7 +308,7 @@ private:
             current_ = &no_cache_;
             standing_ = {};
         }
-        if (standing_.exited || standing_.until_retry-- != 0) return nullptr;
+        if (standing_.exited || p.is_watched || standing_.until_retry-- != 0) return nullptr;
         standing_.until_retry = retry_interval;
         if (auto* m = static_cast<member*>(exit_key_.armed()); m != nullptr && m->pool == &p) {
             // Leased before the loader initialised this thread's thread_locals.

@@ -74,8 +74,11 @@ BINMALLOC_EXPORT int malloc_trim(size_t) BINMALLOC_NOTHROW
 {
     return binmalloc::detail::c::malloc_trim();
 }
-BINMALLOC_EXPORT void free_sized(void* p, size_t) { binmalloc::deallocate(p); }
-BINMALLOC_EXPORT void free_aligned_sized(void* p, size_t, size_t) { binmalloc::deallocate(p); }
+BINMALLOC_EXPORT void free_sized(void* p, size_t size) { binmalloc::deallocate(p, size); }
+BINMALLOC_EXPORT void free_aligned_sized(void* p, size_t alignment, size_t size)
+{
+    binmalloc::deallocate(p, size, alignment);
+}
 BINMALLOC_EXPORT void cfree(void* p) { binmalloc::deallocate(p); }
 
 #if defined(__GLIBC__)

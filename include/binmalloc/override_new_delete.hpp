@@ -90,8 +90,11 @@ BINMALLOC_EXPORT void* operator new[](std::size_t n, std::align_val_t a,
 
 BINMALLOC_EXPORT void operator delete(void* p) noexcept { binmalloc::deallocate(p); }
 BINMALLOC_EXPORT void operator delete[](void* p) noexcept { binmalloc::deallocate(p); }
-BINMALLOC_EXPORT void operator delete(void* p, std::size_t) noexcept { binmalloc::deallocate(p); }
-BINMALLOC_EXPORT void operator delete[](void* p, std::size_t) noexcept { binmalloc::deallocate(p); }
+BINMALLOC_EXPORT void operator delete(void* p, std::size_t n) noexcept { binmalloc::deallocate(p, n); }
+BINMALLOC_EXPORT void operator delete[](void* p, std::size_t n) noexcept
+{
+    binmalloc::deallocate(p, n);
+}
 BINMALLOC_EXPORT void operator delete(void* p, const std::nothrow_t&) noexcept
 {
     binmalloc::deallocate(p);
@@ -108,13 +111,13 @@ BINMALLOC_EXPORT void operator delete[](void* p, std::align_val_t) noexcept
 {
     binmalloc::deallocate(p);
 }
-BINMALLOC_EXPORT void operator delete(void* p, std::size_t, std::align_val_t) noexcept
+BINMALLOC_EXPORT void operator delete(void* p, std::size_t n, std::align_val_t a) noexcept
 {
-    binmalloc::deallocate(p);
+    binmalloc::deallocate(p, n, static_cast<std::size_t>(a));
 }
-BINMALLOC_EXPORT void operator delete[](void* p, std::size_t, std::align_val_t) noexcept
+BINMALLOC_EXPORT void operator delete[](void* p, std::size_t n, std::align_val_t a) noexcept
 {
-    binmalloc::deallocate(p);
+    binmalloc::deallocate(p, n, static_cast<std::size_t>(a));
 }
 BINMALLOC_EXPORT void operator delete(void* p, std::align_val_t, const std::nothrow_t&) noexcept
 {

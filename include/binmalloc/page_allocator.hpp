@@ -34,7 +34,7 @@ public:
                    bool* zeroed = nullptr) noexcept
     {
         span* s = allocate_span(size, alignment, zeroed);
-        return s != nullptr ? memory_of(s) : nullptr;
+        return s != nullptr ? permitted(s) : nullptr;
     }
 
     /// Effects: takes memory back. Null is ignored. errno is kept. A pointer that is not the start of
@@ -53,8 +53,8 @@ public:
         if (p == nullptr) return allocate(new_size);
         if (new_size > detail::max_request) return nullptr;
         span* s = span_at(p);
-        if (resize(s, new_size)) return p;
-        if (span* moved = move(s, new_size)) return memory_of(moved);
+        if (resize(s, new_size)) return permitted(s);
+        if (span* moved = move(s, new_size)) return permitted(moved);
 
         // Some slack, so that a block that keeps growing is not copied at every step.
         void* to = new_size > s->bytes ? allocate(new_size + new_size / 8) : nullptr;
@@ -152,12 +152,19 @@ public:
 private:
     using typename store::guard;
     using typename store::mapping;
+    using typename store::source;
     using store::held_bytes;
     using store::huge_;
     using store::is_abandoned;
     using store::lock_;
     using store::promised_;
     using store::regions_;
+
+    static void* permitted(const span* s) noexcept
+    {
+        detail::permit(memory_of(s), s->bytes);
+        return memory_of(s);
+    }
 
     static span* span_at(const void* p) noexcept
     {
@@ -169,7 +176,7 @@ private:
 
     span* allocate_huge(std::size_t size, std::size_t alignment, bool& zeroed) noexcept
     {
-        size = detail::align_up(size, Source::page_size());
+        size = detail::align_up(size, source::page_size());
         span* s;
         {
             guard held(lock_);
@@ -205,6 +212,7 @@ private:
     void deallocate_huge(span* s) noexcept
     {
         s->kind = unit_kind::none;
+        detail::forbid(detail::huge_block(s), s->bytes);
         bool kept;
         bool due;
         {
@@ -232,7 +240,7 @@ private:
         const std::size_t lead = s->mapping_bytes - s->bytes;
         const std::size_t more = bytes > s->bytes ? bytes - s->bytes : 0;
         if (!this->promise(more)) return false;
-        const bool done = Source::extend(s->mapping, s->mapping_bytes, lead + bytes);
+        const bool done = source::extend(s->mapping, s->mapping_bytes, lead + bytes);
         guard held(lock_);
         promised_ -= more;
         if (done) huge_.resize(s, bytes);
@@ -247,7 +255,7 @@ private:
         if (!this->promise(more)) return nullptr;
         span* to = mapping::create(bytes, detail::unit_size, static_cast<store*>(this));
         const bool moved =
-            to != nullptr && Source::move(memory_of(s), s->bytes, memory_of(to), to->bytes);
+            to != nullptr && source::move(memory_of(s), s->bytes, memory_of(to), to->bytes);
         const std::size_t lead = s->mapping_bytes - s->bytes;
         void* old_mapping = s->mapping;
         {
@@ -259,7 +267,7 @@ private:
             }
         }
         if (moved) {
-            Source::release(old_mapping, lead);
+            source::release(old_mapping, lead);
             return to;
         }
         if (to != nullptr) mapping::destroy(to);

@@ -13,6 +13,7 @@
 
 #include <binmalloc/huge_mapping.hpp>
 #include <binmalloc/huge_set.hpp>
+#include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/page_source.hpp>
 #include <binmalloc/region_set.hpp>
 #include <binmalloc/spinlock.hpp>
@@ -25,7 +26,8 @@ namespace binmalloc::detail {
 template <page_source Source, footprint_policy Footprint, class Lock>
 class page_store {
 protected:
-    using mapping = huge_mapping<Source>;
+    using source = permitting<Source>;
+    using mapping = huge_mapping<source>;
     using guard = lock_guard<Lock>;
 
 public:
@@ -42,7 +44,7 @@ public:
         }
         for (region *r = regions_.first_region(), *next; r != nullptr; r = next) {
             next = r->next_all;
-            Source::release(r, r->unit_count * unit_size);
+            source::release(r, r->unit_count * unit_size);
         }
     }
 
@@ -81,10 +83,12 @@ public:
     void release_units(unit_header* first, unsigned count) noexcept
     {
         if (is_abandoned()) return;
+        const unit_run run = run_of(first, count);
+        forbid(run.memory(), run.bytes());
         bool due;
         {
             guard held(lock_);
-            regions_.release(run_of(first, count));
+            regions_.release(run);
             due = trim_due();
         }
         if (due) [[unlikely]]
@@ -129,7 +133,7 @@ protected:
     static bool commit(const unit_run& run) noexcept
     {
         if constexpr (!os::commit_needed) return true;
-        return Source::commit(run.memory(), run.bytes());
+        return source::commit(run.memory(), run.bytes());
     }
 
     unit_run acquire_run(unsigned count, unsigned alignment, bool& zeroed) noexcept
@@ -173,10 +177,10 @@ protected:
             // Where address space is short, a region's front alone will do: its headers are there.
             for (std::size_t size = region_size; size >= needed; size /= 2) {
                 if (!is_allowed(count * unit_size)) break;
-                void* p = Source::reserve(size, region_size);
+                void* p = source::reserve(size, region_size);
                 if (p == nullptr) continue;
-                if (!Source::commit(p, first_unit * unit_size)) {
-                    Source::release(p, size);
+                if (!source::commit(p, first_unit * unit_size)) {
+                    source::release(p, size);
                     continue;
                 }
                 guard held(lock_);
@@ -232,7 +236,7 @@ protected:
         if (is_abandoned()) return;
         const os::keep_errno keep;
         const auto page_units =
-            static_cast<unsigned>(divide_up(Source::page_size(), unit_size));
+            static_cast<unsigned>(divide_up(source::page_size(), unit_size));
         for (std::size_t given = 0; mode == trim_all || given < Footprint::purge_step;) {
             unit_run run;
             span* idle;
@@ -255,9 +259,9 @@ protected:
             if (idle != nullptr)
                 mapping::destroy(idle);
             else if (run.first == 0)
-                Source::release(run.where, run.bytes());
+                source::release(run.where, run.bytes());
             else
-                done = Source::decommit(run.memory(), run.bytes());
+                done = source::decommit(run.memory(), run.bytes());
             guard held(lock_);
             --away_;
             if (run && run.first != 0) regions_.put_back(run, done);

@@ -39,13 +39,13 @@ struct block {
 
 /// Effects: sets a link, after all that were set so before. A fork copies what was stored so far, and
 /// the lists in the copy must be whole; that is a matter of the compiler's order alone.
-BINMALLOC_INLINE void set_in_order(block*& place, block* b) noexcept
+BINMALLOC_LINK void set_in_order(block*& place, block* b) noexcept
 {
     const_cast<block* volatile&>(place) = b;
 }
 
 /// Blocks are linked through these two alone.
-BINMALLOC_INLINE block* next_of(const block* b) noexcept { return b->next; }
+BINMALLOC_LINK block* next_of(const block* b) noexcept { return b->next; }
 BINMALLOC_INLINE void link(block* b, block* next) noexcept { set_in_order(b->next, next); }
 
 enum class unit_kind : std::uint8_t {

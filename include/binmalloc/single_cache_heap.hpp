@@ -19,23 +19,27 @@ public:
     using pages_type =
         basic_page_allocator<typename Policy::page_source, typename Policy::footprint>;
 
-    static void* allocate_block(bin_index bin) noexcept
+    static void* allocate_block(bin_index bin, std::size_t size) noexcept
     {
         for (const bool last_try : {false, true}) {
             {
                 const gate_scope scope;
                 state* s = get();
                 if (s == nullptr) return nullptr;
+                const memcheck::unseen internal(s->is_watched);
                 lock_guard held(s->bins.lock);
-                if (void* b = s->bins.allocate(bin)) [[likely]]
+                if (void* b = s->bins.allocate(bin)) [[likely]] {
+                    if (s->is_watched) [[unlikely]]
+                        memcheck::allocated(b, size, table::sizes[bin]);
                     return b;
+                }
             }
             if (!last_try) purge();
         }
         return nullptr;
     }
 
-    static void deallocate(void* p) noexcept
+    static void free_block(void* p) noexcept
     {
         if (p == nullptr) return;
         if (region_of(p)->magic != region_magic) [[unlikely]]
@@ -43,6 +47,10 @@ public:
         unit_header* h = first_header(header_of(p));
         const os::keep_errno keep;
         const gate_scope scope;
+        const bool watched = is_watched();
+        const memcheck::unseen internal(watched);
+        if (watched) [[unlikely]]
+            memcheck::freed(p);
         if (h->kind == unit_kind::slab)
             deallocate_block(p, static_cast<slab*>(h));
         else
@@ -56,7 +64,11 @@ public:
                 const gate_scope scope;
                 state* s = get();
                 if (s == nullptr) return nullptr;
-                if (span* found = s->pages.allocate_span(size, alignment, zeroed)) return found;
+                if (span* found = s->pages.allocate_span(size, alignment, zeroed)) {
+                    if (s->is_watched) [[unlikely]]
+                        memcheck::allocated(pages_type::memory_of(found), size, found->bytes);
+                    return found;
+                }
             }
             if (!last_try) purge();
         }
@@ -69,6 +81,7 @@ public:
         state* s = existing();
         if (s == nullptr) return;
         {
+            const memcheck::unseen internal(s->is_watched);
             lock_guard held(s->bins.lock);
             s->bins.release_free_slabs();
         }
@@ -97,6 +110,12 @@ public:
         return s != nullptr ? s->pages.limit() : SIZE_MAX;
     }
 
+    static bool is_watched() noexcept
+    {
+        const state* s = existing();
+        return s != nullptr && s->is_watched;
+    }
+
     static pages_type* pages() noexcept
     {
         state* s = get();
@@ -108,6 +127,7 @@ private:
         pages_type pages;
         cache<table, pages_type> bins;
         fork_gate gate;
+        const bool is_watched = memcheck::is_running();
     };
 
 public:

@@ -8,6 +8,7 @@
 #ifndef BINMALLOC_TINY_BIN_HPP
 #define BINMALLOC_TINY_BIN_HPP
 
+#include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/slab.hpp>
 #include <binmalloc/spinlock.hpp>
 
@@ -29,6 +30,7 @@ public:
             if (first == nullptr) return nullptr;
             slab* fresh = make_slab(first, 1, bin, block_size, home, nullptr);
             fresh->free = nullptr;
+            permit(unit_memory(fresh), unit_size);
             available_.push_front(fresh);
         }
         auto* s = static_cast<slab*>(available_.front());

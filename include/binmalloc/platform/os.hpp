@@ -17,6 +17,7 @@
 //   extend(p, size, new_size)     grows or shrinks a reservation in place; false: not possible
 //   move(p, size, to, to_size)    moves the pages of a reservation onto the front of another one
 //                                 and ends the first; false: not possible, nothing has changed
+//   is_mapped(p)                  there is memory at the address, as far as the system tells
 //   clear_on_fork(p, size)        from now on the memory reads as zero in a forked child; false: the
 //                                 system cannot do that
 // Processor and time.

@@ -109,6 +109,13 @@ inline bool clear_on_fork([[maybe_unused]] void* p, [[maybe_unused]] std::size_t
 #endif
 }
 
+inline bool is_mapped(const void* p) noexcept
+{
+    const keep_errno keep;
+    void* page = detail::pointer_at(detail::align_down(detail::address_of(p), page_size()));
+    return msync(page, 1, MS_ASYNC) == 0; // ENOMEM where nothing is mapped
+}
+
 inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
 {
     if (new_size <= size) {

@@ -118,6 +118,9 @@ inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
     return new_size == size;
 }
 
+/// Cannot be told cheaply: a wrong pointer faults.
+inline bool is_mapped(const void*) noexcept { return true; }
+
 inline bool clear_on_fork(void*, std::size_t) noexcept { return false; }
 
 inline bool move(void*, std::size_t, void*, std::size_t) noexcept { return false; }
