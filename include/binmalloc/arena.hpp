@@ -60,9 +60,9 @@ public:
         return operations::reallocate(*this, p, new_size, 0);
     }
 
-    std::size_t usable_size(const void* p) noexcept
+    static std::size_t usable_size(const void* p) noexcept
     {
-        return operations::usable_size_of(*this, p);
+        return operations::usable_size_of(p);
     }
 
     /// Effects: frees every block. Requires: no other thread uses the arena or its blocks.

@@ -1,6 +1,6 @@
 // binmalloc: the process heap by the rules of C: errno, zero sizes, overflow, invalid alignments.
 //
-// Layer: front ends. Thread safe. Both the bin_* functions and the overridden standard names are one
+// Layer: front ends. Thread safe, also in a process that is still being loaded. Both the bin_* functions and the overridden standard names are one
 // call of these.
 #ifndef BINMALLOC_C_SEMANTICS_HPP
 #define BINMALLOC_C_SEMANTICS_HPP
@@ -36,19 +36,27 @@ inline bool overflows(std::size_t a, std::size_t b, std::size_t& product) noexce
 /// No C function gives less than malloc's alignment.
 inline void* allocate_aligned(std::size_t alignment, std::size_t size) noexcept
 {
+    heap::core::settle();
     if (alignment <= natural_alignment_of(size)) return binmalloc::allocate(size);
     return binmalloc::allocate(size, alignment);
 }
 
+BINMALLOC_OUTLINE inline void* malloc_slow(std::size_t size) noexcept
+{
+    heap::core::settle();
+    return or_enomem(binmalloc::allocate(size));
+}
+
 BINMALLOC_INLINE void* malloc(std::size_t size) noexcept
 {
-    return or_enomem(binmalloc::allocate(size));
+    return heap::allocate_or(size, malloc_slow);
 }
 
 inline void* calloc(std::size_t count, std::size_t size) noexcept
 {
     std::size_t bytes;
     if (overflows(count, size, bytes)) return fail(ENOMEM);
+    heap::core::settle();
     return or_enomem(binmalloc::allocate_zeroed(bytes));
 }
 
@@ -59,6 +67,7 @@ inline void* realloc(void* p, std::size_t size) noexcept
         binmalloc::deallocate(p);
         return nullptr;
     }
+    heap::core::settle();
     return or_enomem(binmalloc::reallocate(p, size));
 }
 
@@ -89,7 +98,7 @@ inline int posix_memalign(void** result, std::size_t alignment, std::size_t size
 
 inline void* valloc(std::size_t size) noexcept
 {
-    return or_enomem(binmalloc::allocate(size, os::page_size()));
+    return or_enomem(allocate_aligned(os::page_size(), size));
 }
 
 /// As valloc, the size rounded up to whole OS pages, at least one.
@@ -97,7 +106,7 @@ inline void* pvalloc(std::size_t size) noexcept
 {
     const std::size_t page = os::page_size();
     if (size > max_request) return fail(ENOMEM);
-    return or_enomem(binmalloc::allocate(align_up(size == 0 ? 1 : size, page), page));
+    return or_enomem(allocate_aligned(page, align_up(size == 0 ? 1 : size, page)));
 }
 
 /// Returns 1 if memory was given back, else 0. There is no top of the heap, so no pad.

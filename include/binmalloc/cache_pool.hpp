@@ -190,17 +190,18 @@ public:
         }
     }
 
-    /// Effects: before the code that uses the pool is unloaded, gives all of its memory back if no
-    /// block and no lease of it lives. True: the pool is gone.
+    /// Effects: gives back what no block uses, of all caches, and the pool's own memory too if no
+    /// block lives. Requires: no thread is in the code that uses the pool, or will be. True: it is
+    /// gone.
     bool retire() noexcept
     {
-        std::uint32_t held = 0;
-        while (held < size_ && at(held).lock.try_lock()) ++held;
-        // Another thread, if there is one, may be about to take its first lease.
-        const bool unused =
-            held == size_ && pages.statistics().live == 0 && os::single_threaded();
-        while (held > 0) at(--held).lock.unlock();
-        if (!unused) return false;
+        for (std::uint32_t i = 0; i < size_; ++i)
+            if (is_at_rest(at(i))) at(i).flush_all();
+        for (std::uint32_t i = 0; i < size_; ++i)
+            if (is_at_rest(at(i))) at(i).release_free_slabs();
+        pages.purge();
+        // Another copy of the heap may just be done with the last block of ours.
+        if (pages.statistics().live != 0 || !os::single_threaded()) return false;
         const std::size_t bytes = bytes_of(size_);
         gate.destroy();
         this->~cache_pool();
@@ -278,6 +279,8 @@ private:
             free_leases_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_relaxed);
         gate.create();
     }
+
+    static bool is_at_rest(const member& m) noexcept { return m.made.load() && !m.busy.load(); }
 
     // One look at all: whoever becomes busy later sees that the gate is closed.
     bool any_busy() noexcept

@@ -42,6 +42,12 @@ struct checked_operations {
         return noted(plain::allocate(core, size + note_size, aligned_for_note(alignment)), size);
     }
 
+    template <class Slow>
+    static void* allocate_or(Core&, std::size_t size, Slow slow)
+    {
+        return slow(size);
+    }
+
     template <std::size_t Size, std::size_t Alignment>
     static void* allocate_constant(Core& core) noexcept
     {
@@ -60,7 +66,7 @@ struct checked_operations {
     {
         void* p = allocate(core, size, alignment);
         if (p != nullptr) noted(p, size | any_size_up_to_usable);
-        return {p, usable_size_of(core, p)};
+        return {p, usable_size_of(p)};
     }
 
     static void* reallocate(Core& core, void* p, std::size_t new_size,
@@ -93,11 +99,11 @@ struct checked_operations {
         deallocate(core, p);
     }
 
-    static std::size_t usable_size_of(Core& core, const void* p) noexcept
+    static std::size_t usable_size_of(const void* p) noexcept
     {
         if (p == nullptr) return 0;
         check_live(p, "size of a pointer that is not a live block");
-        return plain::usable_size_of(core, p) - note_size;
+        return plain::usable_size_of(p) - note_size;
     }
 
     static std::size_t good_size(std::size_t size, std::size_t alignment) noexcept

@@ -104,6 +104,14 @@ public:
         return operations::template allocate_constant<Size, Alignment>(c);
     }
 
+    /// As allocate(size), but leaves all that takes longer to `slow(size)`, whose answer is returned.
+    template <class Slow>
+    [[nodiscard]] BINMALLOC_INLINE static void* allocate_or(std::size_t size, Slow slow)
+    {
+        core_type c;
+        return operations::allocate_or(c, size, slow);
+    }
+
     /// As allocate(), with zero bytes; memory that the OS just gave is not cleared again.
     [[nodiscard]] static void* allocate_zeroed(std::size_t size) noexcept
     {
@@ -162,8 +170,7 @@ public:
     /// Returns: bytes that may be used at `p`; 0 for null.
     static std::size_t usable_size(const void* p) noexcept
     {
-        core_type c;
-        return operations::usable_size_of(c, p);
+        return operations::usable_size_of(p);
     }
 
     /// Returns: bytes that a block allocated for such a request would have; one over 4 MiB may have

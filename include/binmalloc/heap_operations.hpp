@@ -67,6 +67,16 @@ struct heap_operations {
         return allocate_larger(core, size);
     }
 
+    /// For malloc and operator new: what the fast path has no block for is `slow`'s, as a tail call.
+    template <class Slow>
+    BINMALLOC_INLINE static void* allocate_or(Core& core, std::size_t size, Slow slow)
+    {
+        if (size <= table::fast_limit) [[likely]]
+            if (void* p = core.take_block(table::of_fast(size))) [[likely]]
+                return handed_out(p, size);
+        return slow(size);
+    }
+
     BINMALLOC_INLINE static void* allocate(Core& core, std::size_t size,
                                            std::size_t alignment) noexcept
     {
@@ -105,7 +115,7 @@ struct heap_operations {
                                                       std::size_t alignment) noexcept
     {
         void* p = allocate(core, size, alignment);
-        return {p, usable_size_of(core, p)};
+        return {p, usable_size_of(p)};
     }
 
     static void* allocate_zeroed(Core& core, std::size_t size, std::size_t alignment) noexcept
@@ -115,7 +125,7 @@ struct heap_operations {
         bool zeroed = false;
         void* p = bin != table::none ? handed_out(core.allocate_block(bin, size), size)
                                      : allocate_span(core, size, alignment, &zeroed);
-        if (p != nullptr && (!zeroed || core.is_watched())) std::memset(p, 0, size);
+        if (p != nullptr && (!zeroed || Core::is_watched())) std::memset(p, 0, size);
         return p;
     }
 
@@ -134,7 +144,7 @@ struct heap_operations {
         else if (p != Core::pages_type::memory_of(static_cast<span*>(h)))
             os::fatal("resize of a pointer inside a block", p);
 
-        if (is_aligned(p, alignment) && !core.is_watched()) {
+        if (is_aligned(p, alignment) && !Core::is_watched()) {
             if (h->kind == unit_kind::slab) {
                 if (new_size <= old_size && new_size >= old_size / 2)
                     return handed_out(p, new_size);
@@ -152,7 +162,7 @@ struct heap_operations {
         if (to == nullptr) return nullptr;
         {
             // What the caller did not ask for of the old block is copied, too.
-            const memcheck::unseen copying(core.is_watched());
+            const memcheck::unseen copying(Core::is_watched());
             permit(p, old_size);
             std::memcpy(to, p, new_size < old_size ? new_size : old_size);
         }
@@ -161,11 +171,11 @@ struct heap_operations {
     }
 
     /// What usable_size() tells the program, the program may use.
-    static std::size_t usable_size_of(Core& core, const void* p) noexcept
+    static std::size_t usable_size_of(const void* p) noexcept
     {
         const std::size_t size = usable_size(p);
         permit(p, size);
-        if (core.is_watched() && p != nullptr) [[unlikely]]
+        if (Core::is_watched() && p != nullptr) [[unlikely]]
             memcheck::make_defined(p, size);
         return size;
     }

@@ -19,7 +19,7 @@
 
 #include <binmalloc/cache_pool.hpp>
 #include <binmalloc/page_allocator.hpp>
-#include <binmalloc/unload.hpp>
+#include <binmalloc/process_hooks.hpp>
 
 namespace binmalloc::detail {
 
@@ -44,6 +44,21 @@ public:
         if (block* b = pop(current_->active[bin])) [[likely]]
             return b;
         return allocate_slow(bin, size);
+    }
+
+    /// Returns: a block if the fast path has one, else null.
+    BINMALLOC_INLINE static void* take_block(bin_index bin) noexcept
+    {
+        const front* c = current_;
+        return c != nullptr ? pop(c->active[bin]) : nullptr;
+    }
+
+    /// Effects: the thread can allocate, also before the loader has initialised its thread_locals: a
+    /// program's resolvers (IFUNC) run that early. The loader undoes it later; lease() copes.
+    static void settle() noexcept
+    {
+        if (current_ == nullptr) [[unlikely]]
+            current_ = &no_cache_;
     }
 
     BINMALLOC_INLINE static void free_block(void* p) noexcept
@@ -348,14 +363,13 @@ private:
 
     // Effects: what a library does before it is unloaded with its code and statics. Its memory may
     // go on being used by others.
-    static void leave() noexcept
+    static void unload() noexcept
     {
-        pool_type* p = existing_pool();
-        if (p == nullptr) return;
         exit_key_.destroy();
-        if (member* m = leased()) thread_exit(m);
-        purge();
-        if (p->retire()) pool_.store(nullptr, std::memory_order_release);
+        current_ = &no_cache_;
+        standing_.exited = true;
+        if (pool_type* p = existing_pool(); p != nullptr && p->retire())
+            pool_.store(nullptr, std::memory_order_release);
     }
 
     static pool_type* pool() noexcept
@@ -374,14 +388,12 @@ private:
             p = pool_type::create();
             if (p == nullptr) return nullptr;
             p->pages.set_limit(Policy::initial_limit());
-            if (!registered_) exit_key_.template create<thread_exit>();
+            if (!hooked_) exit_key_.template create<&exit_callback_>();
             pool_.store(p, std::memory_order_release);
-            if (registered_) return p;
-            registered_ = true;
+            if (hooked_) return p;
+            hooked_ = true;
         }
-        // Registering may allocate, which works by now.
-        os::on_fork(before_fork, after_fork_in_parent, after_fork_in_child);
-        at_unload(unload_);
+        add_process_hook(hook_);
         return p;
     }
 
@@ -408,14 +420,21 @@ private:
     }
     static void after_fork_in_parent() noexcept
     {
-        if (pool_type* p = existing_pool()) p->thaw();
+        if (pool_type* p = frozen_pool()) p->thaw();
     }
     static void after_fork_in_child() noexcept
     {
-        pool_type* p = existing_pool();
+        pool_type* p = frozen_pool();
         if (p == nullptr) return;
         p->thaw();
         p->inherit(leased());
+    }
+
+    // Null also for a pool that another thread has made since this one began to fork.
+    static pool_type* frozen_pool() noexcept
+    {
+        pool_type* p = existing_pool();
+        return p != nullptr && p->gate.closed_by_this_thread() ? p : nullptr;
     }
 
     static inline constinit front no_cache_{};
@@ -424,9 +443,12 @@ private:
     static inline constinit std::atomic<pool_type*> pool_{nullptr};
     static inline constinit std::atomic<std::uint32_t> next_hint_{1};
     static inline constinit spinlock making_{};
-    static inline constinit bool registered_ = false; // under making_
+    static inline constinit bool hooked_ = false; // under making_
     static inline constinit os::thread_exit_key exit_key_{};
-    static inline constinit unload_hook unload_{leave};
+    using exit_callback = void(void*);
+    static inline constinit exit_callback* exit_callback_ = thread_exit;
+    static inline constinit process_hook hook_{before_fork, after_fork_in_parent,
+                                               after_fork_in_child, unload};
 };
 
 } // namespace binmalloc::detail

@@ -16,6 +16,7 @@ namespace binmalloc::detail {
 /// `alignment` 0 stands for malloc's rule, and no form gives less than that.
 BINMALLOC_INLINE void* try_new(std::size_t size, std::size_t alignment) noexcept
 {
+    heap::core::settle();
     if (alignment <= natural_alignment_of(size)) return allocate(size);
     return allocate(size, alignment);
 }
@@ -35,7 +36,15 @@ BINMALLOC_INLINE void* try_new(std::size_t size, std::size_t alignment) noexcept
     throw_bad_alloc();
 }
 
-BINMALLOC_INLINE void* new_or_throw(std::size_t size, std::size_t alignment = 0)
+[[nodiscard]] BINMALLOC_OUTLINE inline void* new_slow(std::size_t size)
+{
+    void* p = try_new(size, 0);
+    return p != nullptr ? p : new_without_memory(size, 0);
+}
+
+BINMALLOC_INLINE void* new_or_throw(std::size_t size) { return heap::allocate_or(size, new_slow); }
+
+BINMALLOC_INLINE void* new_or_throw(std::size_t size, std::size_t alignment)
 {
     void* p = try_new(size, alignment);
     if (p == nullptr) [[unlikely]]

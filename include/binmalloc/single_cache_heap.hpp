@@ -7,7 +7,7 @@
 
 #include <binmalloc/cache.hpp>
 #include <binmalloc/page_allocator.hpp>
-#include <binmalloc/unload.hpp>
+#include <binmalloc/process_hooks.hpp>
 
 namespace binmalloc::detail {
 
@@ -38,6 +38,9 @@ public:
         }
         return nullptr;
     }
+
+    static void* take_block(bin_index) noexcept { return nullptr; }
+    static void settle() noexcept {}
 
     static void free_block(void* p) noexcept
     {
@@ -209,12 +212,10 @@ private:
             s->bins.use(s->pages);
             s->bins.gate = &s->gate;
             state_.store(s, std::memory_order_release);
-            if (registered_) return s;
-            registered_ = true;
+            if (hooked_) return s;
+            hooked_ = true;
         }
-        // Registering may allocate, which works by now.
-        os::on_fork(before_fork, thaw, after_fork_in_child);
-        at_unload(unload_);
+        add_process_hook(hook_);
         return s;
     }
 
@@ -237,7 +238,8 @@ private:
     static void thaw() noexcept
     {
         state* s = existing();
-        if (s == nullptr) return;
+        // Another thread may have made it since this one began to fork.
+        if (s == nullptr || !s->gate.closed_by_this_thread()) return;
         s->pages.thaw();
         s->bins.tiny.lock().unlock();
         s->bins.lock.unlock();
@@ -266,7 +268,7 @@ private:
     }
 
     // Effects: what a library does before it is unloaded with its code and statics.
-    static void leave() noexcept
+    static void unload() noexcept
     {
         purge();
         state* s = existing();
@@ -279,8 +281,8 @@ private:
 
     static inline constinit std::atomic<state*> state_{nullptr};
     static inline constinit spinlock making_{};
-    static inline constinit bool registered_ = false; // under making_
-    static inline constinit unload_hook unload_{leave};
+    static inline constinit bool hooked_ = false; // under making_
+    static inline constinit process_hook hook_{before_fork, thaw, after_fork_in_child, unload};
 };
 
 } // namespace binmalloc::detail

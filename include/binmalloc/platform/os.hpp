@@ -33,7 +33,8 @@
 //                                 destructor still exist then
 //   cgroup_limit()                bytes that the process's control group may use, SIZE_MAX: no limit
 //   in_same_object(a, b)          both addresses lie in one program or library; ELF only
-//   on_fork(prepare, parent, child)
+//   at_exit_of_library(handler)   calls back when the process exits or the library is unloaded; ELF
+//   on_fork(handlers)             calls back around each fork
 //   write_error(text, size)       to stderr, without allocating
 #ifndef BINMALLOC_PLATFORM_OS_HPP
 #define BINMALLOC_PLATFORM_OS_HPP

@@ -197,11 +197,11 @@ inline std::uint64_t now_ms() noexcept
 /// A pthread key: unlike the destructor of a thread_local, registering one never allocates.
 class thread_exit_key {
 public:
-    /// Effects: from now on `Callback(argument)` runs at the end of every thread that calls arm().
-    template <void (*Callback)(void*)>
+    /// Effects: from now on `(*Callback)(argument)` runs at the end of every thread that calls arm().
+    template <void (**Callback)(void*)>
     bool create() noexcept
     {
-        return created_ = pthread_key_create(&key_, Callback) == 0;
+        return created_ = pthread_key_create(&key_, *Callback) == 0;
     }
 
     /// Requires: argument != null. May call calloc once in a thread where very many keys exist, so
@@ -238,10 +238,43 @@ inline bool in_same_object(const void* a, const void* b) noexcept
 }
 #endif
 
-inline void on_fork(void (*prepare)(), void (*parent)(), void (*child)()) noexcept
+#if defined(__GLIBC__)
+extern "C" int __register_atfork(void (*)(), void (*)(), void (*)(), void*) noexcept;
+extern "C" int __cxa_atexit(void (*)(void*), void*, void*) noexcept;
+extern "C" __attribute__((visibility("hidden"))) void* __dso_handle;
+
+/// What pthread_atfork takes, and whose it is: glibc forgets the handlers of a library that goes.
+struct fork_handlers {
+    void (*prepare)() noexcept;
+    void (*parent)() noexcept;
+    void (*child)() noexcept;
+    void* library = &__dso_handle;
+};
+
+inline void on_fork(const fork_handlers& all) noexcept
 {
-    pthread_atfork(prepare, parent, child);
+    __register_atfork(all.prepare, all.parent, all.child, all.library);
 }
+
+inline void at_exit_of_library(void (*handler)(void*)) noexcept
+{
+    __cxa_atexit(handler, nullptr, &__dso_handle);
+}
+#else
+struct fork_handlers {
+    void (*prepare)() noexcept;
+    void (*parent)() noexcept;
+    void (*child)() noexcept;
+};
+
+inline void on_fork(const fork_handlers& all) noexcept
+{
+    pthread_atfork(all.prepare, all.parent, all.child);
+}
+
+/// Libraries stay, or nothing is known of them: whatever ends, the process does.
+inline void at_exit_of_library(void (*handler)(void*)) noexcept { handler(nullptr); }
+#endif
 
 /// Effects: writes to stderr, unbuffered.
 inline void write_error(const char* line, std::size_t size) noexcept

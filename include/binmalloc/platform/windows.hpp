@@ -155,8 +155,8 @@ inline std::uint64_t now_ms() noexcept { return GetTickCount64(); }
 /// A fibre-local slot: its callback runs at the end of each thread that set it.
 class thread_exit_key {
 public:
-    /// Effects: from now on `Callback(argument)` runs at the end of every thread that calls arm().
-    template <void (*Callback)(void*)>
+    /// Effects: from now on `(*Callback)(argument)` runs at the end of every thread that calls arm().
+    template <void (**Callback)(void*)>
     bool create() noexcept
     {
         index_ = FlsAlloc(call<Callback>);
@@ -184,16 +184,22 @@ public:
     }
 
 private:
-    template <void (*Callback)(void*)>
+    template <void (**Callback)(void*)>
     static void __stdcall call(void* argument)
     {
-        Callback(argument);
+        (*Callback)(argument);
     }
 
     unsigned long index_ = win::fls_out_of_indexes;
 };
 
-inline void on_fork(void (*)(), void (*)(), void (*)()) noexcept {}
+struct fork_handlers {
+    void (*prepare)() noexcept;
+    void (*parent)() noexcept;
+    void (*child)() noexcept;
+};
+
+inline void on_fork(const fork_handlers&) noexcept {}
 
 /// Effects: writes to stderr, unbuffered.
 inline void write_error(const char* line, std::size_t size) noexcept

@@ -1,0 +1,117 @@
+// binmalloc: what the process tells its heaps: that it forks, and that a library goes.
+//
+// Layer: primitives. Thread safe.
+//
+// Fork handlers are registered when the program or library is loaded, before anybody's else: handlers
+// that are registered first are the last to run before a fork, so those of the program still find a
+// heap that works, and may wait for other threads that allocate.
+//
+// A library that carries a copy of the heap may be unloaded. The C library then forgets its fork
+// handlers, but not its thread-exit keys; and memory in which nothing lives would be lost with the
+// statics that point to it. So each heap of the library is told. The same destructors run at exit,
+// when other threads still use the heap and nothing may be touched. What tells the two apart is an
+// exit handler: at exit it runs before the library's destructors, at unload among them.
+//
+// Addresses of code are taken from variables. Where symbols are shared (GCC makes inline variables
+// unique in the process, even between libraries opened privately) the heap's variables are those of
+// one library, which stays; a handler of another one's code would be left behind when that goes.
+#ifndef BINMALLOC_PROCESS_HOOKS_HPP
+#define BINMALLOC_PROCESS_HOOKS_HPP
+
+#include <binmalloc/platform/os.hpp>
+
+#include <atomic>
+
+namespace binmalloc::detail {
+
+/// One heap's answers.
+struct process_hook {
+    void (*before_fork)() noexcept;
+    void (*after_fork_in_parent)() noexcept;
+    void (*after_fork_in_child)() noexcept;
+    void (*unload)() noexcept; ///< nobody is in the heap's code, and nobody will be again
+    process_hook* next = nullptr;
+};
+
+inline constinit std::atomic<process_hook*> process_hooks{nullptr};
+
+template <void (*process_hook::*Answer)() noexcept>
+inline void each_process_hook() noexcept
+{
+    for (auto* hook = process_hooks.load(std::memory_order_acquire); hook != nullptr;
+         hook = hook->next)
+        (hook->*Answer)();
+}
+
+inline constinit std::atomic<bool> fork_handlers_registered{false};
+inline constinit os::fork_handlers all_fork_handlers{
+    each_process_hook<&process_hook::before_fork>,
+    each_process_hook<&process_hook::after_fork_in_parent>,
+    each_process_hook<&process_hook::after_fork_in_child>};
+
+inline void register_fork_handlers() noexcept
+{
+    if (!fork_handlers_registered.exchange(true, std::memory_order_relaxed))
+        os::on_fork(all_fork_handlers);
+}
+
+/// Effects: the heap is told of forks and of its library's end. To be called once for each hook, when
+/// the heap can serve requests: registering may allocate.
+inline void add_process_hook(process_hook& hook) noexcept
+{
+    hook.next = process_hooks.load(std::memory_order_relaxed);
+    while (!process_hooks.compare_exchange_weak(hook.next, &hook, std::memory_order_acq_rel)) {}
+    register_fork_handlers();
+}
+
+#if defined(__ELF__)
+__attribute__((constructor(101), used)) inline void register_fork_handlers_early() noexcept
+{
+    register_fork_handlers();
+}
+#endif
+
+#if BINMALLOC_UNLOADABLE
+
+// In the library itself, whatever else may be shared by its symbol.
+#    define BINMALLOC_LIBRARY_OWN __attribute__((visibility("hidden")))
+
+enum class library_end : std::uint8_t { not_yet, exit, unload };
+BINMALLOC_LIBRARY_OWN inline constinit library_end end_of_library = library_end::not_yet;
+BINMALLOC_LIBRARY_OWN inline constinit bool exit_is_watched = false;
+
+BINMALLOC_LIBRARY_OWN inline void at_exit_or_unload(void*) noexcept
+{
+    if (end_of_library == library_end::not_yet) end_of_library = library_end::exit;
+}
+
+// Each source file of the library brings these functions; the first call does all.
+
+BINMALLOC_LIBRARY_OWN __attribute__((constructor(101), used)) inline void watch_exit() noexcept
+{
+    if (exit_is_watched) return;
+    exit_is_watched = true;
+    os::at_exit_of_library(at_exit_or_unload);
+}
+
+// Without a priority: before the handlers that the library registered for its end.
+BINMALLOC_LIBRARY_OWN __attribute__((destructor, used)) inline void library_ends() noexcept
+{
+    if (end_of_library == library_end::not_yet) end_of_library = library_end::unload;
+}
+
+// The lowest priority: after the library's static objects are gone.
+BINMALLOC_LIBRARY_OWN __attribute__((destructor(101), used)) inline void library_ended() noexcept
+{
+    if (end_of_library != library_end::unload) return;
+    end_of_library = library_end::exit;
+    if (os::in_same_object(&process_hooks, &end_of_library))
+        each_process_hook<&process_hook::unload>();
+}
+
+#    undef BINMALLOC_LIBRARY_OWN
+#endif
+
+} // namespace binmalloc::detail
+
+#endif
