@@ -78,10 +78,13 @@ struct unit_header {
 struct alignas(header_size) slab : unit_header {
     block* free; ///< last freed first; ends in `end`
     /// Frees until the next visit of the slow path; see cache.hpp.
-    std::uint32_t countdown;
-    std::uint16_t capacity; ///< blocks that fit
-    std::uint16_t carved;   ///< blocks that have been on the free list at least once
-    block end;              ///< its own successor
+    std::uint32_t countdown = 0;
+    std::uint16_t capacity = 0; ///< blocks that fit
+    std::uint16_t carved = 0;   ///< blocks that have been on the free list at least once
+    block end;                  ///< its own successor
+
+    /// An empty list.
+    constexpr slab() noexcept : unit_header{}, free(&end), end{&end} {}
 };
 static_assert(sizeof(slab) == header_size);
 

@@ -20,7 +20,7 @@
 namespace binmalloc::detail {
 
 /// What a cache without slabs points to: no free block, nothing to carve. Never written.
-inline constinit slab empty_slab{{}, &empty_slab.end, 0, 0, 0, {&empty_slab.end}};
+inline constinit slab empty_slab{};
 
 /// Effects: takes the block on top of the list. Null: the list is at its end, or broken.
 BINMALLOC_INLINE block* pop(slab* s) noexcept
@@ -74,8 +74,6 @@ inline slab* make_slab(unit_header* first, unsigned units, bin_index bin, std::s
     s->bin = bin;
     s->block_size = static_cast<std::uint32_t>(block_size);
     s->capacity = static_cast<std::uint16_t>(units * unit_size / block_size);
-    s->free = &s->end;
-    s->end.next = &s->end;
     for (unsigned i = 1; i < units; ++i) {
         auto* further = new (offset(first, i * header_size)) unit_header{};
         further->kind = unit_kind::interior;
