@@ -42,6 +42,7 @@ struct alignas(64) cache_base {
     std::uint32_t index = 0;                ///< its place there
     std::atomic<bool> made{false};          ///< its bins are initialised
     std::atomic<bool> busy{false};          ///< its lists may be inconsistent: see fork_gate.hpp
+    std::atomic<slab*> ended{nullptr};      ///< its countdown has ended, the slow path is on its way
 
     /// Effects: the cache is busy, unless a fork is on its way. Requires: it is in a pool, its lock
     /// or lease is held.
@@ -117,8 +118,10 @@ public:
     /// this cache, and it is not tiny.
     void deallocate(slab* s, void* p) noexcept
     {
-        if (p == s->free || s->countdown == 0) [[unlikely]]
+        if (p == s->free) [[unlikely]]
             os::fatal("double free", p);
+        if (s->countdown == 0) [[unlikely]]
+            no_block_lives(s, p);
         push(s, p);
         if (--s->countdown == 0) [[unlikely]]
             countdown_ended(s);
@@ -208,6 +211,13 @@ public:
     }
 
 private:
+    // Effects: ends the process, unless a fork came between a fast path and its slow path.
+    BINMALLOC_SLOW void no_block_lives(slab* s, const void* p) noexcept
+    {
+        if (s->available) os::fatal("double free", p);
+        countdown_ended(s);
+    }
+
     // A full slab is worth a visit again when so many of its blocks are free.
     static std::uint32_t relist_after(const slab* s) noexcept
     {

@@ -241,6 +241,9 @@ public:
                 free_leases_[i / 64].fetch_and(~bit, std::memory_order_relaxed);
                 continue;
             }
+            // What its thread was about to do when it met the gate.
+            if (slab* s = m.ended.exchange(nullptr, std::memory_order_relaxed))
+                m.countdown_ended(s);
             m.lock.unlock();
             free_leases_[i / 64].fetch_or(bit, std::memory_order_relaxed);
         }

@@ -266,9 +266,15 @@ private:
 
     BINMALLOC_OUTLINE static void countdown_ended(slab* s) noexcept
     {
-        const slow_call call;
-        // Without a lease: the cache belongs to a heap that was lost in a fork.
-        if (call.mine() == s->home) call.mine()->countdown_ended(s);
+        auto* m = static_cast<member*>(current_);
+        m->ended.store(s, std::memory_order_relaxed);
+        {
+            const slow_call call;
+            // Another one: the heap was lost in a fork.
+            if (call.mine() != m) return;
+            m->countdown_ended(s);
+            m->ended.store(nullptr, std::memory_order_relaxed);
+        }
     }
 
     BINMALLOC_OUTLINE static void deallocate_slow(void* p, unit_header* h) noexcept

@@ -120,10 +120,9 @@ public:
             const auto more = static_cast<unsigned>(new_count) - old_count;
             const unit_run tail{run.where, run.first + old_count, more};
             guard held(lock_);
-            bool zeroed;
-            if (!regions_.acquire_after(run, more, zeroed)) return false;
-            if (held_bytes() > this->limit() || !store::commit(tail)) {
-                regions_.undo_acquire(tail, zeroed);
+            if (!regions_.acquire_after(run, more, this->units_below_limit())) return false;
+            if (!store::commit(tail)) {
+                regions_.release(tail);
                 return false;
             }
         } else if (new_count < old_count) {
@@ -153,7 +152,6 @@ private:
     using typename store::guard;
     using typename store::mapping;
     using typename store::source;
-    using store::held_bytes;
     using store::huge_;
     using store::is_abandoned;
     using store::lock_;
@@ -176,6 +174,7 @@ private:
 
     span* allocate_huge(std::size_t size, std::size_t alignment, bool& zeroed) noexcept
     {
+        const os::keep_errno keep; // what could not be resized is copied
         size = detail::align_up(size, source::page_size());
         span* s;
         {
@@ -237,6 +236,7 @@ private:
     // Effects: resizes in place to `bytes`, a multiple of the OS page.
     bool resize_huge(span* s, std::size_t bytes) noexcept
     {
+        const os::keep_errno keep;
         const std::size_t lead = s->mapping_bytes - s->bytes;
         const std::size_t more = bytes > s->bytes ? bytes - s->bytes : 0;
         if (!this->promise(more)) return false;
@@ -251,6 +251,7 @@ private:
     span* move_huge(span* s, std::size_t bytes) noexcept
     {
         if (bytes < s->bytes) return nullptr;
+        const os::keep_errno keep;
         const std::size_t more = bytes - s->bytes;
         if (!this->promise(more)) return nullptr;
         span* to = mapping::create(bytes, detail::unit_size, static_cast<store*>(this));

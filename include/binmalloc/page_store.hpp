@@ -162,11 +162,7 @@ protected:
     // Under the lock.
     unit_run acquire_within_limit(unsigned count, unsigned alignment, bool& zeroed) noexcept
     {
-        const unit_run run = regions_.acquire(count, alignment, zeroed);
-        if (!run || held_bytes() <= limit()) [[likely]]
-            return run;
-        regions_.undo_acquire(run, zeroed);
-        return {};
+        return regions_.acquire(count, alignment, units_below_limit(), zeroed);
     }
 
     BINMALLOC_SLOW unit_run acquire_from_new_region(unsigned count, unsigned alignment,
@@ -208,6 +204,13 @@ protected:
     {
         guard held(lock_);
         return within_limit(bytes);
+    }
+
+    // Under the lock: so many may come from the system.
+    std::size_t units_below_limit() const noexcept
+    {
+        const std::size_t most = limit();
+        return held_bytes() < most ? (most - held_bytes()) / unit_size : 0;
     }
 
     std::uint32_t round() const noexcept { return round_; }

@@ -54,9 +54,11 @@ public:
         link(r);
     }
 
-    /// Effects: takes `count` free units whose first is aligned to `alignment` units. `zeroed` says
-    /// if none of them was written since the OS gave it. Returns an empty run if there are none.
-    unit_run acquire(unsigned count, unsigned alignment, bool& zeroed) noexcept
+    /// Effects: takes `count` free units whose first is aligned to `alignment` units, at most
+    /// `most_clean` of them clean. `zeroed` says if none of them was written since the OS gave it.
+    /// Returns an empty run if there are none.
+    unit_run acquire(unsigned count, unsigned alignment, std::size_t most_clean,
+                     bool& zeroed) noexcept
     {
         for (unsigned bin = floor_log2(count); bin < bin_count; ++bin) {
             for (region *r = bins_[bin], *next; r != nullptr; r = next) {
@@ -65,6 +67,7 @@ public:
                 const unsigned first = search(r, count, alignment);
                 if (first == r->unit_count) continue;
                 const unit_run run{r, first, count};
+                if (clean_units(run) > most_clean) continue;
                 zeroed = take(run);
                 return run;
             }
@@ -72,23 +75,16 @@ public:
         return {};
     }
 
-    /// Effects: as if the run had never been acquired.
-    void undo_acquire(const unit_run& run, bool was_clean) noexcept
-    {
-        release(run);
-        if (!was_clean) return;
-        run.where->dirty.clear(run.first, run.count);
-        run.where->dirty_units -= run.count;
-        dirty_units_ -= run.count;
-    }
-
-    /// Effects: takes the `count` units that follow a run, if all are free. False: nothing changed.
-    bool acquire_after(const unit_run& run, unsigned count, bool& zeroed) noexcept
+    /// Effects: takes the `count` units that follow a run, if all are free and at most `most_clean` of
+    /// them clean. False: nothing changed.
+    bool acquire_after(const unit_run& run, unsigned count, std::size_t most_clean) noexcept
     {
         const unsigned begin = run.first + run.count;
         if (count > run.where->unit_count - begin) return false;
         if (run.where->free.next_clear(begin, begin + count) != begin + count) return false;
-        zeroed = take({run.where, begin, count});
+        const unit_run more{run.where, begin, count};
+        if (clean_units(more) > most_clean) return false;
+        take(more);
         return true;
     }
 
@@ -209,6 +205,11 @@ private:
             if (first < end && end - first >= count) return first;
             if (end - begin > longest) longest = end - begin;
         }
+    }
+
+    static std::size_t clean_units(const unit_run& run) noexcept
+    {
+        return run.count - run.where->dirty.population(run.first, run.count);
     }
 
     // Returns whether all of the run is clean.

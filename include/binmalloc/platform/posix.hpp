@@ -7,6 +7,7 @@
 #include <binmalloc/bits.hpp>
 #include <binmalloc/config.hpp>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #if BINMALLOC_UNLOADABLE
@@ -18,6 +19,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <new>
 
 #if defined(__linux__)
 #    include <binmalloc/platform/cgroup.hpp>
@@ -59,7 +62,39 @@ inline void* map(void* hint, std::size_t size) noexcept
     return p == MAP_FAILED ? nullptr : p;
 }
 
-inline void release(void* p, std::size_t size) noexcept { munmap(p, size); }
+/// A mapping that the kernel would not end: that would have split one in two while the process had as
+/// many as it may (vm.max_map_count). Its memory has been given back, all but the page of this note.
+struct leftover {
+    leftover* next;
+    std::size_t size;
+};
+inline constinit std::atomic<leftover*> leftovers{nullptr};
+
+inline bool try_release(void* p, std::size_t size) noexcept
+{
+    if (munmap(p, size) == 0) [[likely]]
+        return true;
+    madvise(p, size, MADV_DONTNEED);
+    auto* note = new (p) leftover{leftovers.load(std::memory_order_relaxed), size};
+    while (!leftovers.compare_exchange_weak(note->next, note, std::memory_order_acq_rel)) {}
+    return false;
+}
+
+inline void release_leftovers() noexcept
+{
+    leftover* note = leftovers.exchange(nullptr, std::memory_order_acq_rel);
+    while (note != nullptr) {
+        leftover* next = note->next;
+        try_release(note, note->size);
+        note = next;
+    }
+}
+
+inline void release(void* p, std::size_t size) noexcept
+{
+    if (try_release(p, size) && leftovers.load(std::memory_order_relaxed) != nullptr) [[unlikely]]
+        release_leftovers();
+}
 
 inline void* reserve(std::size_t size, std::size_t alignment) noexcept
 {
