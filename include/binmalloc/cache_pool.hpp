@@ -143,6 +143,7 @@ public:
     void end_lease(member* m) noexcept
     {
         m->flush_all();
+        m->collect();
         m->end();
         m->lock.unlock();
         free_leases_[m->index / 64].fetch_or(std::uint64_t{1} << (m->index % 64),

@@ -127,13 +127,13 @@ inline void carve_blocks(slab* s) noexcept
     link(b, &s->end);
 }
 
-/// Effects: ends the process unless `p` is where a block begins that may be in use.
+/// Effects: ends the process unless `p` is where a block of the slab begins. Any thread.
 inline void check_block(const slab* s, const void* p, const char* what) noexcept
 {
     const auto distance = static_cast<std::uint32_t>(address_of(p) - address_of(unit_memory(s)));
     if (distance % s->block_size != 0) [[unlikely]]
         os::fatal(what, p);
-    if (distance / s->block_size >= s->carved) [[unlikely]]
+    if (distance / s->block_size >= s->capacity) [[unlikely]]
         os::fatal(what, p);
 }
 
