@@ -39,6 +39,7 @@ struct alignas(64) cache_base {
 
     alignas(64) const void* pool = nullptr; ///< the pool that it is part of; null: none
     fork_gate* gate = nullptr;              ///< the pool's
+    bool leasable = false;                  ///< a member of a pool; not the empty cache, no guest
     std::uint32_t index = 0;                ///< its place there
     std::atomic<bool> made{false};          ///< its bins are initialised
     std::atomic<bool> busy{false};          ///< its lists may be inconsistent: see fork_gate.hpp
@@ -86,13 +87,13 @@ struct alignas(64) cache_base {
 /// The part of a cache that the fast paths see.
 template <class Table>
 struct cache_front : cache_base {
-    slab* active[Table::count];
+    free_list* active[Table::count]; ///< of slabs; a guest's: its own
 
     constexpr cache_front() noexcept { deactivate(); }
 
     constexpr void deactivate() noexcept
     {
-        for (slab*& s : active) s = &empty_slab;
+        for (free_list*& list : active) list = &empty_slab;
     }
 };
 
@@ -134,7 +135,7 @@ public:
         if (tiny_bin::serves(block_size)) return this->tiny.allocate(bin, block_size, this, *pages_);
 
         collect();
-        slab* s = this->active[bin];
+        slab* s = active_slab(bin);
         if (at_end(s)) {
             if (s->carved == s->capacity && (s = next_slab(bin)) == nullptr) return nullptr;
             if (at_end(s)) carve_blocks(s);
@@ -157,7 +158,7 @@ public:
     /// Effects: what happens when a slab's countdown has come to zero.
     BINMALLOC_OUTLINE void countdown_ended(slab* s) noexcept
     {
-        if (s == this->active[s->bin]) {
+        if (s == active_slab(s->bin)) {
             s->countdown = active_countdown;
             return;
         }
@@ -188,7 +189,7 @@ public:
                 list.remove(h);
                 release(static_cast<slab*>(h));
             }
-            slab* s = this->active[bin];
+            slab* s = active_slab(bin);
             if (s == &empty_slab || free_blocks(s) != s->carved) continue;
             this->active[bin] = &empty_slab;
             release(s);
@@ -203,7 +204,7 @@ public:
         this->inbox.store(nullptr, std::memory_order_relaxed);
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             release_list(available_[bin]);
-            if (this->active[bin] != &empty_slab) release(this->active[bin]);
+            if (active_slab(bin) != &empty_slab) release(active_slab(bin));
             this->active[bin] = &empty_slab;
         }
         release_list(full_);
@@ -217,6 +218,8 @@ private:
         if (s->available) os::fatal("double free", p);
         countdown_ended(s);
     }
+
+    slab* active_slab(unsigned bin) const noexcept { return static_cast<slab*>(this->active[bin]); }
 
     // A full slab is worth a visit again when so many of its blocks are free.
     static std::uint32_t relist_after(const slab* s) noexcept
@@ -247,11 +250,10 @@ private:
     // Effects: retires the active slab, which is full, and makes another one active. Null: no memory.
     slab* next_slab(bin_index bin) noexcept
     {
-        slab*& current = this->active[bin];
-        if (current != &empty_slab) {
-            current->countdown = relist_after(current);
-            if constexpr (Tracked) full_.push_front(current);
-            current = &empty_slab;
+        if (slab* full = active_slab(bin); full != &empty_slab) {
+            full->countdown = relist_after(full);
+            if constexpr (Tracked) full_.push_front(full);
+            this->active[bin] = &empty_slab;
         }
         unit_list& list = available_[bin];
         auto* s = static_cast<slab*>(list.front());
@@ -267,7 +269,7 @@ private:
             forbid(unit_memory(s), units * unit_size);
         }
         s->countdown = active_countdown;
-        current = s;
+        this->active[bin] = s;
         return s;
     }
 

@@ -16,6 +16,7 @@
 #define BINMALLOC_CACHE_POOL_HPP
 
 #include <binmalloc/cache.hpp>
+#include <binmalloc/guest.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/page_source.hpp>
 
@@ -32,6 +33,9 @@ template <class Table, class Pages, page_source Source, footprint_policy Footpri
 class cache_pool {
 public:
     using front_type = cache_front<Table>;
+    using guest_type = guest<Table>;
+
+    static constexpr bin_index guest_bin = Table::search(sizeof(guest_type), alignof(guest_type));
 
     /// A cache and what it holds back for the others: one outbox for each, behind it in memory.
     class member : public cache<Table, Pages> {
@@ -44,6 +48,7 @@ public:
                 return;
             this->pool = &its_pool;
             this->gate = &its_pool.gate;
+            this->leasable = true;
             this->index = its_pool.index_of(*this);
             this->deactivate();
             this->use(its_pool.pages);
@@ -168,15 +173,49 @@ public:
     member& lock_shared(std::uint32_t hint) noexcept
     {
         const std::uint32_t count = size_ - leasable();
-        for (std::uint32_t i = 0; i < count; ++i) {
-            member& m = at(leasable() + (hint + i) % count);
-            if (!m.lock.try_lock()) continue;
-            m.make(*this);
-            return m;
+        for (std::uint32_t i = hint;; ++i) {
+            member& m = at(leasable() + i % count);
+            if (m.lock.try_lock()) {
+                m.make(*this);
+                return m;
+            }
+            if ((i - hint) % count == count - 1) os::yield();
         }
-        member& m = at(leasable() + hint % count);
-        lock(m);
-        return m;
+    }
+
+    /// Returns: a guest, its memory a block of the locked cache; null: no memory.
+    guest_type* make_guest(member& from) noexcept
+    {
+        void* memory = from.allocate(guest_bin);
+        if (memory == nullptr) return nullptr;
+        auto* g = new (memory) guest_type(this, gate);
+        lock_guard held(guests_lock_);
+        g->next = guests_;
+        if (guests_ != nullptr) guests_->previous = g;
+        guests_ = g;
+        return g;
+    }
+
+    /// Effects: ends a guest; what it holds and its memory go home. Requires: the cache is locked.
+    void end_guest(guest_type* g, member& through) noexcept
+    {
+        flush(*g, through);
+        {
+            lock_guard held(guests_lock_);
+            (g->previous != nullptr ? g->previous->next : guests_) = g->next;
+            if (g->next != nullptr) g->next->previous = g->previous;
+        }
+        give_home(g, through);
+    }
+
+    void flush(guest_type& g, member& through) noexcept
+    {
+        g.flush_all([&through](block* b) { give_home(b, through); });
+    }
+
+    void flush(guest_type& g, bin_index bin, member& through) noexcept
+    {
+        g.flush(bin, [&through](block* b) { give_home(b, through); });
     }
 
     /// Effects: gives back what no block uses of each cache that nobody holds.
@@ -229,9 +268,9 @@ public:
         gate.reopen();
     }
 
-    /// Effects: in a forked child, which has one thread, frees the leases of the threads that are not
-    /// there. A cache that was busy at that moment is set aside for ever.
-    void inherit(const member* own) noexcept
+    /// Effects: in a forked child, whose one thread has `own`, frees the leases of the threads that are
+    /// not there, and their guests. A cache that was busy at that moment is set aside for ever.
+    void inherit(const cache_base* own) noexcept
     {
         pages.inherit();
         for (std::uint32_t i = 0; i < leasable(); ++i) {
@@ -248,13 +287,19 @@ public:
             m.lock.unlock();
             free_leases_[i / 64].fetch_or(bit, std::memory_order_relaxed);
         }
+        member& through = lock_shared(0);
+        for (guest_type *g = guests_, *next; g != nullptr; g = next) {
+            next = g->next;
+            if (g != own) end_guest(g, through);
+        }
+        through.lock.unlock();
     }
 
     /// Effects: in a child that no fork handler prepared, and whose one thread holds `own`: makes the
     /// pool usable. False: a thread that is not there was changing it, and it is lost.
-    bool recover(const member* own) noexcept
+    bool recover(const cache_base* own) noexcept
     {
-        bool quiet = !pages.lock().is_held();
+        bool quiet = !pages.lock().is_held() && !guests_lock_.is_held();
         for (std::uint32_t i = 0; i < size_; ++i) {
             if (i >= leasable() && at(i).lock.is_held()) quiet = false;
             if (at(i).tiny.lock().is_held()) quiet = false;
@@ -282,6 +327,17 @@ private:
         for (std::uint32_t i = 0; i < leasable(); ++i)
             free_leases_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_relaxed);
         gate.create();
+    }
+
+    // Requires: `through` is locked.
+    static void give_home(void* p, member& through) noexcept
+    {
+        auto* b = static_cast<block*>(p);
+        slab* s = slab_of(b);
+        if (s->home == &through)
+            through.deallocate(s, b);
+        else
+            s->home->send(b, b);
     }
 
     static bool is_at_rest(const member& m) noexcept { return m.made.load() && !m.busy.load(); }
@@ -322,6 +378,8 @@ private:
     }
 
     std::uint32_t size_;
+    spinlock guests_lock_;
+    guest_type* guests_ = nullptr;
     std::atomic<std::uint64_t> free_leases_[words]{};
 };
 

@@ -8,8 +8,8 @@
 //     empty -> allocate_slow                     countdown over -> countdown_ended
 //       a cache is leased -> refill            else -> deallocate_slow
 //       none yet -> lease one -> refill          span -> page allocator
-//       none to be had -> lock a shared          slab of another cache -> outbox, or its inbox, or
-//       cache for this call                      that cache itself where it can be locked
+//       none to be had -> lock a shared          slab of another cache -> outbox, guest's list, or
+//       cache, a bundle for the guest            inbox, or that cache itself where it can be locked
 //
 // A thread without a cache has a static empty one, whose slabs are all the static empty slab: its
 // first allocation finds an empty list, its first free another owner, and both arrive in the slow
@@ -107,6 +107,10 @@ public:
             if (call.mine() != nullptr) {
                 call.mine()->flush_all();
                 call.mine()->release_free_slabs();
+            } else if (guest_type* g = own_guest()) {
+                member& m = p->lock_shared(standing_.hint);
+                p->flush(*g, m);
+                m.lock.unlock();
             }
             p->release_idle();
         }
@@ -153,6 +157,7 @@ private:
     using pool_type = cache_pool<table, pages_type, typename Policy::page_source,
                                  typename Policy::footprint>;
     using member = typename pool_type::member;
+    using guest_type = typename pool_type::guest_type;
     using front = typename pool_type::front_type;
 
 public:
@@ -234,7 +239,13 @@ private:
     static member* leased() noexcept
     {
         front* c = current_;
-        return c != &no_cache_ ? static_cast<member*>(c) : nullptr;
+        return c->leasable ? static_cast<member*>(c) : nullptr;
+    }
+
+    static guest_type* own_guest() noexcept
+    {
+        front* c = current_;
+        return !c->leasable && c != &no_cache_ ? static_cast<guest_type*>(c) : nullptr;
     }
 
     // `size` is what the caller asked for.
@@ -258,10 +269,44 @@ private:
         pool_type* p = existing_pool();
         if (p == nullptr) return nullptr;
         const memcheck::unseen internal(p->is_watched);
+        const bool is_new = own_guest() == nullptr;
         member& m = p->lock_shared(standing_.hint);
-        void* b = m.allocate(bin);
+        guest_type* g = guest_through(*p, m);
+        void* b = g != nullptr ? g->refill(m, bin) : m.allocate(bin);
         m.lock.unlock();
+        // Only now, because it may allocate.
+        if (is_new && g != nullptr && !exit_key_.arm(static_cast<front*>(g))) {
+            leave_guest(*p);
+            standing_.exited = true;
+        }
         return b;
+    }
+
+    // Returns: the thread's guest, made now if need be; null: it shall have none, or no memory.
+    static guest_type* guest_through(pool_type& p, member& m) noexcept
+    {
+        if constexpr (pool_type::guest_bin == table::none) return nullptr;
+        if (guest_type* g = own_guest()) return g;
+        if (standing_.exited || p.is_watched) return nullptr;
+        guest_type* g = p.make_guest(m);
+        if (g != nullptr) current_ = g;
+        return g;
+    }
+
+    // Effects: the thread has no guest any more.
+    static void leave_guest(pool_type& p) noexcept
+    {
+        guest_type* g = own_guest();
+        if (g == nullptr) return;
+        current_ = &no_cache_;
+        end_guest(p, g);
+    }
+
+    static void end_guest(pool_type& p, guest_type* g) noexcept
+    {
+        member& m = p.lock_shared(0);
+        p.end_guest(g, m);
+        m.lock.unlock();
     }
 
     BINMALLOC_OUTLINE static void countdown_ended(slab* s) noexcept
@@ -313,6 +358,12 @@ private:
             s->home->send(b, b);
         } else if (mine != nullptr) {
             mine->post(s->home, p, s->block_size);
+        } else if (guest_type* g = own_guest(); g != nullptr && guest_type::serves(s->bin)) {
+            if (g->keep(s->bin, p)) return;
+            pool_type* pool = existing_pool();
+            member& m = pool->lock_shared(standing_.hint);
+            pool->flush(*g, s->bin, m);
+            m.lock.unlock();
         } else {
             auto& home = static_cast<member&>(*s->home);
             if (!pool_type::with_idle(home, [&home, s, p] { home.deallocate(s, p); }))
@@ -323,18 +374,19 @@ private:
     // Returns: the calling thread's cache, leased now if need be; null: none to be had.
     static member* lease(pool_type& p) noexcept
     {
-        if (member* m = leased()) [[likely]] {
-            if (m->pool == &p) return m;
+        if (current_->pool != &p && current_ != &no_cache_) {
             // Its pool was lost in a fork.
             current_ = &no_cache_;
             standing_ = {};
         }
+        if (member* m = leased()) return m;
         if (standing_.exited || p.is_watched || standing_.until_retry-- != 0) return nullptr;
         standing_.until_retry = retry_interval;
-        if (auto* m = static_cast<member*>(exit_key_.armed()); m != nullptr && m->pool == &p) {
+        if (auto* c = static_cast<front*>(exit_key_.armed());
+            c != nullptr && c->leasable && c->pool == &p) {
             // Leased before the loader initialised this thread's thread_locals.
-            current_ = m;
-            return m;
+            current_ = c;
+            return leased();
         }
         member* m = p.acquire_lease();
         if (m == nullptr) {
@@ -342,9 +394,10 @@ private:
                 standing_.hint = next_hint_.fetch_add(1, std::memory_order_relaxed);
             return nullptr;
         }
+        leave_guest(p);
         current_ = m;
         // Only now, because it may allocate.
-        if (!exit_key_.arm(m)) {
+        if (!exit_key_.arm(static_cast<front*>(m))) {
             current_ = &no_cache_;
             p.end_lease(m);
             standing_.exited = true;
@@ -355,16 +408,20 @@ private:
 
     static void thread_exit(void* argument) noexcept
     {
-        auto* m = static_cast<member*>(argument);
+        auto* c = static_cast<front*>(argument);
         if constexpr (os::thread_locals_outlive_exit) {
             current_ = &no_cache_;
             standing_.exited = true;
         }
         const gate_scope scope;
         pool_type* p = existing_pool();
-        if (m->pool != p) return; // lost in a fork
-        while (!m->try_begin()) os::yield();
-        p->end_lease(m);
+        if (c->pool != p) return; // lost in a fork
+        if (!c->leasable) {
+            end_guest(*p, static_cast<guest_type*>(c));
+            return;
+        }
+        while (!c->try_begin()) os::yield();
+        p->end_lease(static_cast<member*>(c));
     }
 
     // Effects: what a library does before it is unloaded with its code and statics. Its memory may
@@ -408,7 +465,7 @@ private:
     BINMALLOC_SLOW static void recover(pool_type& p) noexcept
     {
         if (!p.gate.close_wiped()) return; // another thread does
-        if (p.recover(leased())) {
+        if (p.recover(current_)) {
             p.gate.reopen();
         } else {
             pool_.store(nullptr, std::memory_order_release);
@@ -433,7 +490,7 @@ private:
         pool_type* p = frozen_pool();
         if (p == nullptr) return;
         p->thaw();
-        p->inherit(leased());
+        p->inherit(current_);
     }
 
     // Null also for a pool that another thread has made since this one began to fork.

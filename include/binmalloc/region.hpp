@@ -74,17 +74,18 @@ struct unit_header {
     std::uint32_t block_size; ///< slab: bytes; spans: 0
 };
 
-/// Under the home's lock or lease. A slab of 4-byte blocks: under its bin's lock, with 32-bit links.
-struct alignas(header_size) slab : unit_header {
-    block* free; ///< last freed first; ends in `end`
-    /// Frees until the next visit of the slow path; see cache.hpp.
-    std::uint32_t countdown = 0;
-    std::uint16_t capacity = 0; ///< blocks that fit
-    std::uint16_t carved = 0;   ///< blocks that have been on the free list at least once
-    block end;                  ///< its own successor
+/// Free blocks, last freed first. The list ends in `end`, which is its own successor.
+struct free_list {
+    block* free = &end;
+    block end{&end};
+};
 
-    /// An empty list.
-    constexpr slab() noexcept : unit_header{}, free(&end), end{&end} {}
+/// Under the home's lock or lease. A slab of 4-byte blocks: under its bin's lock, with 32-bit links.
+struct alignas(header_size) slab : unit_header, free_list {
+    /// Frees until the next visit of the slow path; see cache.hpp.
+    std::uint32_t countdown;
+    std::uint16_t capacity; ///< blocks that fit
+    std::uint16_t carved;   ///< blocks that have been on the free list at least once
 };
 static_assert(sizeof(slab) == header_size);
 

@@ -23,30 +23,30 @@ namespace binmalloc::detail {
 inline constinit slab empty_slab{};
 
 /// Effects: takes the block on top of the list. Null: the list is at its end, or broken.
-BINMALLOC_INLINE block* pop(slab* s) noexcept
+BINMALLOC_INLINE block* pop(free_list* list) noexcept
 {
-    block* b = s->free;
+    block* b = list->free;
     block* next = next_of(b);
     if (next == b) [[unlikely]]
         return nullptr;
-    s->free = next;
+    list->free = next;
     return b;
 }
 
 /// Effects: puts a block on top of the list.
-BINMALLOC_INLINE void push(slab* s, void* p) noexcept
+BINMALLOC_INLINE void push(free_list* list, void* p) noexcept
 {
     auto* b = static_cast<block*>(p);
-    link(b, s->free);
-    set_in_order(s->free, b);
+    link(b, list->free);
+    set_in_order(list->free, b);
 }
 
 /// Effects: ends the process if the list is not at its end though nothing could be taken.
-inline bool at_end(const slab* s) noexcept
+inline bool at_end(const free_list* list) noexcept
 {
-    if (s->free == &s->end) [[likely]]
+    if (list->free == &list->end) [[likely]]
         return true;
-    if (next_of(s->free) == s->free) os::fatal("double free", s->free);
+    if (next_of(list->free) == list->free) os::fatal("double free", list->free);
     return false;
 }
 

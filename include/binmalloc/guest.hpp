@@ -1,0 +1,122 @@
+// binmalloc: the guest, what a thread has that found no cache to lease.
+//
+// Layer: cache pool. Belongs to its thread; `refill` and the flushes need the lock of a shared cache,
+// which also keeps forks away. The fast path's steps, `keep` among them, leave the lists whole.
+//
+// Without it each call would lock a shared cache, and a thread that loses its processor in the middle
+// would keep the others waiting. A guest takes blocks of a size class in bundles and gives them back
+// in bundles; between them its lists serve the fast path like a cache's slabs. What it may hold is
+// little, so that many threads stay cheap: see the limits below.
+#ifndef BINMALLOC_GUEST_HPP
+#define BINMALLOC_GUEST_HPP
+
+#include <binmalloc/cache.hpp>
+
+namespace binmalloc::detail {
+
+template <class Table>
+class guest : public cache_front<Table> {
+public:
+    /// A bundle has so many bytes, and at most so many blocks.
+    static constexpr std::size_t bundle_bytes = 4096;
+    static constexpr std::size_t bundle_blocks = 32;
+
+    /// What a guest's lists hold at most before all go back: bytes.
+    static constexpr std::size_t most_held_bytes = 32768;
+
+    guest(const void* its_pool, fork_gate& its_gate) noexcept
+    {
+        this->pool = its_pool;
+        this->gate = &its_gate;
+        for (std::size_t bin = 0; bin < Table::count; ++bin) this->active[bin] = &lists_[bin];
+    }
+
+    /// Blocks in a bundle; fewer than two are not worth one.
+    static constexpr std::size_t bundle(bin_index bin) noexcept
+    {
+        const std::size_t size = Table::sizes[bin];
+        if (tiny_bin::serves(size)) return 1;
+        return bundle_bytes / size < bundle_blocks ? bundle_bytes / size : bundle_blocks;
+    }
+    static constexpr bool serves(bin_index bin) noexcept { return bundle(bin) >= 2; }
+
+    /// Effects: takes a bundle from a locked cache. Returns: one of its blocks, or null.
+    template <class Cache>
+    void* refill(Cache& from, bin_index bin) noexcept
+    {
+        void* b = from.allocate(bin);
+        if (b == nullptr || !serves(bin)) return b;
+        free_list& list = lists_[bin];
+        if (at_end(&list)) held_bytes_ += take(*from.active[bin], list, bundle(bin) - 1) * Table::sizes[bin];
+        return b;
+    }
+
+    /// Effects: keeps a block for the next allocation. Returns: false if it is time to flush.
+    /// Requires: serves(bin).
+    bool keep(bin_index bin, void* p) noexcept
+    {
+        if (p == lists_[bin].free) [[unlikely]]
+            os::fatal("double free", p);
+        push(&lists_[bin], p);
+        held_bytes_ += Table::sizes[bin];
+        return ++kept_[bin] < bundle(bin) && held_bytes_ < most_held_bytes;
+    }
+
+    /// Effects: gives the blocks of a bin to `release(block)`, or of all bins if too much is held.
+    template <class Release>
+    void flush(bin_index bin, Release release) noexcept
+    {
+        if (held_bytes_ >= most_held_bytes)
+            flush_all(release);
+        else
+            flush_bin(bin, release);
+    }
+
+    template <class Release>
+    void flush_all(Release release) noexcept
+    {
+        for (std::size_t bin = 0; bin < Table::count; ++bin)
+            flush_bin(static_cast<bin_index>(bin), release);
+        held_bytes_ = 0;
+    }
+
+    // The pool's list of guests.
+    guest* next = nullptr;
+    guest* previous = nullptr;
+
+private:
+    // Effects: moves up to `most` blocks from the front of one list to an empty one, in their order.
+    // Returns: how many.
+    static std::size_t take(free_list& from, free_list& to, std::size_t most) noexcept
+    {
+        block* first = from.free;
+        block* last = nullptr;
+        std::size_t n = 0;
+        for (block* b = first; n < most && next_of(b) != b; b = next_of(b)) {
+            last = b;
+            ++n;
+        }
+        if (last == nullptr) return 0;
+        from.free = next_of(last);
+        link(last, &to.end);
+        to.free = first;
+        return n;
+    }
+
+    template <class Release>
+    void flush_bin(bin_index bin, Release release) noexcept
+    {
+        kept_[bin] = 0;
+        free_list& list = lists_[bin];
+        while (block* b = pop(&list)) release(b);
+        at_end(&list);
+    }
+
+    free_list lists_[Table::count];
+    std::size_t held_bytes_ = 0; // at most, since the last flush of all
+    std::uint8_t kept_[Table::count]{};
+};
+
+} // namespace binmalloc::detail
+
+#endif
