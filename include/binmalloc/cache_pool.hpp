@@ -172,15 +172,23 @@ public:
     /// Returns: a shared cache, locked: number `hint`, or the next one that nobody holds.
     member& lock_shared(std::uint32_t hint) noexcept
     {
-        const std::uint32_t count = size_ - leasable();
-        for (std::uint32_t i = hint;; ++i) {
-            member& m = at(leasable() + i % count);
-            if (m.lock.try_lock()) {
-                m.make(*this);
-                return m;
-            }
-            if ((i - hint) % count == count - 1) os::yield();
+        for (unsigned step = 0;; ++step) {
+            if (member* m = try_lock_shared(hint)) return *m;
+            spinlock::wait_step(step);
         }
+    }
+
+    /// As lock_shared(), but null if all are held.
+    member* try_lock_shared(std::uint32_t hint) noexcept
+    {
+        const std::uint32_t count = size_ - leasable();
+        for (std::uint32_t i = 0; i < count; ++i) {
+            member& m = at(leasable() + (hint + i) % count);
+            if (!m.lock.try_lock()) continue;
+            m.make(*this);
+            return &m;
+        }
+        return nullptr;
     }
 
     /// Returns: a guest, its memory a block of the locked cache; null: no memory.

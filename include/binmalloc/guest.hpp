@@ -19,10 +19,10 @@ class guest : public cache_front<Table> {
 public:
     /// A bundle has so many bytes, and at most so many blocks.
     static constexpr std::size_t bundle_bytes = 4096;
-    static constexpr std::size_t bundle_blocks = 32;
+    static constexpr std::size_t bundle_blocks = 64;
 
-    /// What a guest's lists hold at most before all go back: bytes.
-    static constexpr std::size_t most_held_bytes = 32768;
+    /// What a guest's lists hold at most, beside one bundle: bytes.
+    static constexpr std::size_t most_held_bytes = 131072;
 
     guest(const void* its_pool, fork_gate& its_gate) noexcept
     {
@@ -47,8 +47,18 @@ public:
         void* b = from.allocate(bin);
         if (b == nullptr || !serves(bin)) return b;
         free_list& list = lists_[bin];
-        if (at_end(&list)) held_bytes_ += take(*from.active[bin], list, bundle(bin) - 1) * Table::sizes[bin];
+        if (at_end(&list)) {
+            recount(bin);
+            kept_[bin] = static_cast<std::uint8_t>(take(*from.active[bin], list, bundle(bin) - 1));
+            held_bytes_ += kept_[bin] * std::size_t{Table::sizes[bin]};
+        }
         return b;
+    }
+
+    /// It is high time.
+    bool must_flush(bin_index bin) const noexcept
+    {
+        return kept_[bin] >= 3 * bundle(bin) || held_bytes_ >= most_held_bytes;
     }
 
     /// Effects: keeps a block for the next allocation. Returns: false if it is time to flush.
@@ -59,25 +69,34 @@ public:
             os::fatal("double free", p);
         push(&lists_[bin], p);
         held_bytes_ += Table::sizes[bin];
-        return ++kept_[bin] < bundle(bin) && held_bytes_ < most_held_bytes;
+        // Both numbers count what came, not what went: that is the fast path's business.
+        if (++kept_[bin] >= 2 * bundle(bin)) {
+            recount(bin);
+            if (kept_[bin] >= bundle(bin) * 3 / 2) return false;
+        }
+        if (held_bytes_ >= most_held_bytes) [[unlikely]] {
+            for (std::size_t i = 0; i < Table::count; ++i) recount(static_cast<bin_index>(i));
+            return held_bytes_ < most_held_bytes / 4 * 3;
+        }
+        return true;
     }
 
-    /// Effects: gives the blocks of a bin to `release(block)`, or of all bins if too much is held.
+    /// Effects: gives the blocks of a bin that were freed first to `release(block)`, all but a bundle;
+    /// or all blocks, if too much is held.
     template <class Release>
     void flush(bin_index bin, Release release) noexcept
     {
-        if (held_bytes_ >= most_held_bytes)
+        if (held_bytes_ >= most_held_bytes / 4 * 3)
             flush_all(release);
         else
-            flush_bin(bin, release);
+            flush_bin(bin, bundle(bin), release);
     }
 
     template <class Release>
     void flush_all(Release release) noexcept
     {
         for (std::size_t bin = 0; bin < Table::count; ++bin)
-            flush_bin(static_cast<bin_index>(bin), release);
-        held_bytes_ = 0;
+            flush_bin(static_cast<bin_index>(bin), 0, release);
     }
 
     // The pool's list of guests.
@@ -103,18 +122,31 @@ private:
         return n;
     }
 
-    template <class Release>
-    void flush_bin(bin_index bin, Release release) noexcept
+    void recount(bin_index bin) noexcept
     {
-        kept_[bin] = 0;
+        const std::uint8_t before = kept_[bin];
+        std::uint8_t n = 0;
+        for (const block* b = lists_[bin].free; n < before && next_of(b) != b; b = next_of(b)) ++n;
+        kept_[bin] = n;
+        held_bytes_ -= (before - n) * std::size_t{Table::sizes[bin]};
+    }
+
+    template <class Release>
+    void flush_bin(bin_index bin, std::size_t remaining, Release release) noexcept
+    {
+        recount(bin);
         free_list& list = lists_[bin];
+        free_list rest;
+        const std::size_t kept = take(list, rest, remaining);
+        held_bytes_ -= (kept_[bin] - kept) * std::size_t{Table::sizes[bin]};
+        kept_[bin] = static_cast<std::uint8_t>(kept);
         while (block* b = pop(&list)) release(b);
-        at_end(&list);
+        if (at_end(&list)) take(rest, list, remaining);
     }
 
     free_list lists_[Table::count];
-    std::size_t held_bytes_ = 0; // at most, since the last flush of all
-    std::uint8_t kept_[Table::count]{};
+    std::size_t held_bytes_ = 0;        // at most
+    std::uint8_t kept_[Table::count]{}; // blocks, at most
 };
 
 } // namespace binmalloc::detail

@@ -327,6 +327,7 @@ private:
         if (region_of(p)->magic != region_magic) [[unlikely]]
             os::fatal("free of a pointer that is not from this heap", p);
         h = first_header(h);
+        if (guest_type* g = own_guest(); g != nullptr && guest_keeps(*g, p, h)) return;
         const os::keep_errno keep;
         const bool watched = is_watched();
         const memcheck::unseen internal(watched);
@@ -338,6 +339,26 @@ private:
             const gate_scope scope;
             free_span<pages_type>(p, h);
         }
+    }
+
+    // Effects: frees a block into the thread's guest. False: it does not belong there.
+    static bool guest_keeps(guest_type& g, void* p, unit_header* h) noexcept
+    {
+        if (h->kind != unit_kind::slab || h->home->pool != g.pool || !g.gate->is_open()) return false;
+        auto* s = static_cast<slab*>(h);
+        if (!guest_type::serves(s->bin)) return false;
+        check_block(s, p, "free of a pointer inside a block");
+        if (g.keep(s->bin, p)) [[likely]]
+            return true;
+        pool_type* pool = existing_pool();
+        member* m = pool->try_lock_shared(standing_.hint);
+        if (m == nullptr) {
+            if (!g.must_flush(s->bin)) return true; // another time
+            m = &pool->lock_shared(standing_.hint);
+        }
+        pool->flush(g, s->bin, *m);
+        m->lock.unlock();
+        return true;
     }
 
     static void deallocate_block(void* p, slab* s) noexcept
@@ -358,12 +379,6 @@ private:
             s->home->send(b, b);
         } else if (mine != nullptr) {
             mine->post(s->home, p, s->block_size);
-        } else if (guest_type* g = own_guest(); g != nullptr && guest_type::serves(s->bin)) {
-            if (g->keep(s->bin, p)) return;
-            pool_type* pool = existing_pool();
-            member& m = pool->lock_shared(standing_.hint);
-            pool->flush(*g, s->bin, m);
-            m.lock.unlock();
         } else {
             auto& home = static_cast<member&>(*s->home);
             if (!pool_type::with_idle(home, [&home, s, p] { home.deallocate(s, p); }))

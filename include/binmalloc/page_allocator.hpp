@@ -179,7 +179,7 @@ private:
         span* s;
         {
             guard held(lock_);
-            s = huge_.acquire(size, alignment);
+            s = this->held_bytes() <= this->limit() ? huge_.acquire(size, alignment) : nullptr;
         }
         if (s != nullptr) {
             zeroed = false;

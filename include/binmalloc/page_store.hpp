@@ -162,6 +162,7 @@ protected:
     // Under the lock.
     unit_run acquire_within_limit(unsigned count, unsigned alignment, bool& zeroed) noexcept
     {
+        if (held_bytes() > limit()) return {};
         return regions_.acquire(count, alignment, units_below_limit(), zeroed);
     }
 

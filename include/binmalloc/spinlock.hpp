@@ -28,17 +28,22 @@ public:
 
     void unlock() noexcept { held_.store(0, std::memory_order_release); }
 
+    /// Effects: waits a little, as a try for the `step`-th time had no success: a holder that runs is
+    /// done in a moment; one that does not needs this thread's processor.
+    static void wait_step(unsigned step) noexcept
+    {
+        if (step % 256 != 255)
+            os::pause();
+        else
+            os::rest();
+    }
+
     bool is_held() const noexcept { return held_.load(std::memory_order_relaxed) != 0; }
 
 private:
     BINMALLOC_SLOW void wait() noexcept
     {
-        for (unsigned step = 0; !try_lock(); ++step) {
-            if (step % 64 < 63)
-                os::pause();
-            else
-                os::yield();
-        }
+        for (unsigned step = 0; !try_lock(); ++step) wait_step(step);
     }
 
     std::atomic<std::uint32_t> held_{0};

@@ -24,6 +24,7 @@
 //   cpu_count()                   processors this process may run on, at least 1
 //   pause()                       one step of a spin
 //   yield()                       lets another thread run
+//   rest()                        lets others run for about 50 microseconds, at no loss
 //   now_ms()                      milliseconds of a clock that never goes back; cheap, coarse
 // Process and threads.
 //   thread_id()                   a number that no other living thread has, never 0

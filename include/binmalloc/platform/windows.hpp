@@ -150,6 +150,8 @@ inline void pause() noexcept
 
 inline void yield() noexcept { SwitchToThread(); }
 
+inline void rest() noexcept { SwitchToThread(); }
+
 inline std::uint64_t now_ms() noexcept { return GetTickCount64(); }
 
 /// A fibre-local slot: its callback runs at the end of each thread that set it.
