@@ -94,6 +94,7 @@ public:
     /// Effects: frees a span. Requires: it is in no list.
     void deallocate_span(span* s) noexcept
     {
+        if (is_abandoned()) return;
         const os::keep_errno keep;
         if (s->kind == unit_kind::huge) {
             deallocate_huge(s);
