@@ -17,27 +17,21 @@
 #ifndef BINMALLOC_LEASED_HEAP_HPP
 #define BINMALLOC_LEASED_HEAP_HPP
 
-#include <binmalloc/cache_pool.hpp>
-#include <binmalloc/page_allocator.hpp>
-#include <binmalloc/process_hooks.hpp>
+#include <binmalloc/leases.hpp>
 
 namespace binmalloc::detail {
-
-/// A thread's standing with the pool, beside its current cache. Only the slow paths look at it.
-struct lease_standing {
-    bool exited = false;           ///< the exit hook has run: no lease any more
-    std::uint32_t until_retry = 0; ///< calls to go before the next try for a lease
-    std::uint32_t hint = 0;        ///< which shared cache to lock first
-};
 
 /// All members are static: there is one such heap per policy and process (or per library, where
 /// symbols are hidden; their blocks may be freed through any of them).
 template <class Policy>
-class leased_heap {
+class leased_heap : public leases<Policy> {
+    using base = leases<Policy>;
+
 public:
-    using table = size_class_table<typename Policy::size_classes>;
-    using pages_type =
-        basic_page_allocator<typename Policy::page_source, typename Policy::footprint>;
+    using typename base::gate_scope;
+    using typename base::pages_type;
+    using typename base::table;
+    using base::is_watched;
 
     BINMALLOC_INLINE static void* allocate_block(bin_index bin, std::size_t size) noexcept
     {
@@ -51,14 +45,6 @@ public:
     {
         const front* c = current_;
         return c != nullptr ? pop(c->active[bin]) : nullptr;
-    }
-
-    /// Effects: the thread can allocate, also before the loader has initialised its thread_locals: a
-    /// program's resolvers (IFUNC) run that early. The loader undoes it later; lease() copes.
-    static void settle() noexcept
-    {
-        if (current_ == nullptr) [[unlikely]]
-            current_ = &no_cache_;
     }
 
     BINMALLOC_INLINE static void free_block(void* p) noexcept
@@ -139,13 +125,6 @@ public:
         return p != nullptr ? p->pages.limit() : SIZE_MAX;
     }
 
-    /// The process is under memcheck.
-    static bool is_watched() noexcept
-    {
-        const pool_type* p = existing_pool();
-        return p != nullptr && p->is_watched;
-    }
-
     /// The page allocator of the heap, for an arena in it. Null: no memory.
     static pages_type* pages() noexcept
     {
@@ -154,99 +133,16 @@ public:
     }
 
 private:
-    using pool_type = cache_pool<table, pages_type, typename Policy::page_source,
-                                 typename Policy::footprint>;
-    using member = typename pool_type::member;
-    using guest_type = typename pool_type::guest_type;
-    using front = typename pool_type::front_type;
-
-public:
-    /// Held by whatever takes a lock of the heap: the fork gate is passed. Where this thread itself
-    /// has closed it (a fork handler of the program's allocates), the heap is thawed for so long.
-    class gate_scope {
-    public:
-        gate_scope() noexcept
-        {
-            for (pool_type* p = existing_pool(); p != nullptr && !passes(*p);) p = existing_pool();
-        }
-        ~gate_scope()
-        {
-            if (thawed_ != nullptr) [[unlikely]]
-                thawed_->freeze();
-        }
-        gate_scope(const gate_scope&) = delete;
-        gate_scope& operator=(const gate_scope&) = delete;
-
-    protected:
-        struct not_yet {};
-        explicit gate_scope(not_yet) noexcept {}
-
-        bool passes(pool_type& p) noexcept { return p.gate.is_open() || passes_closed(p); }
-
-    private:
-        BINMALLOC_SLOW bool passes_closed(pool_type& p) noexcept
-        {
-            if (p.gate.closed_by_this_thread()) {
-                p.thaw();
-                thawed_ = &p;
-                return true;
-            }
-            if (p.gate.is_wiped())
-                recover(p);
-            else
-                os::yield();
-            return false;
-        }
-
-        pool_type* thawed_ = nullptr;
-    };
-
-private:
-    /// The same, and the thread's lease is busy; a thread that has none tries to get one.
-    class slow_call : public gate_scope {
-    public:
-        slow_call() noexcept : gate_scope(typename gate_scope::not_yet{}), mine_(leased())
-        {
-            if (mine_ == nullptr || !mine_->try_begin()) [[unlikely]]
-                begin();
-        }
-        ~slow_call()
-        {
-            if (mine_ != nullptr) mine_->end();
-        }
-
-        /// Null: no lease, so the pool's locks are needed. The pool exists, or there is no memory.
-        member* mine() const noexcept { return mine_; }
-
-    private:
-        BINMALLOC_OUTLINE void begin() noexcept
-        {
-            for (;;) {
-                pool_type* p = leased_heap::pool();
-                mine_ = nullptr;
-                if (p == nullptr) return;
-                if (!this->passes(*p)) continue;
-                mine_ = lease(*p);
-                if (mine_ == nullptr || mine_->try_begin()) return;
-            }
-        }
-
-        member* mine_;
-    };
-
-    static constexpr std::uint32_t retry_interval = 64;
-
-    static member* leased() noexcept
-    {
-        front* c = current_;
-        return c->leasable ? static_cast<member*>(c) : nullptr;
-    }
-
-    static guest_type* own_guest() noexcept
-    {
-        front* c = current_;
-        return !c->leasable && c != &no_cache_ ? static_cast<guest_type*>(c) : nullptr;
-    }
+    using typename base::front;
+    using typename base::guest_type;
+    using typename base::member;
+    using typename base::pool_type;
+    using typename base::slow_call;
+    using base::current_;
+    using base::existing_pool;
+    using base::own_guest;
+    using base::pool;
+    using base::standing_;
 
     // `size` is what the caller asked for.
     BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin, std::size_t size) noexcept
@@ -267,46 +163,7 @@ private:
         if (call.mine() != nullptr) [[likely]]
             return call.mine()->refill(bin);
         pool_type* p = existing_pool();
-        if (p == nullptr) return nullptr;
-        const memcheck::unseen internal(p->is_watched);
-        const bool is_new = own_guest() == nullptr;
-        member& m = p->lock_shared(standing_.hint);
-        guest_type* g = guest_through(*p, m);
-        void* b = g != nullptr ? g->refill(m, bin) : m.allocate(bin);
-        m.lock.unlock();
-        // Only now, because it may allocate.
-        if (is_new && g != nullptr && !exit_key_.arm(static_cast<front*>(g))) {
-            leave_guest(*p);
-            standing_.exited = true;
-        }
-        return b;
-    }
-
-    // Returns: the thread's guest, made now if need be; null: it shall have none, or no memory.
-    static guest_type* guest_through(pool_type& p, member& m) noexcept
-    {
-        if constexpr (pool_type::guest_bin == table::none) return nullptr;
-        if (guest_type* g = own_guest()) return g;
-        if (standing_.exited || p.is_watched) return nullptr;
-        guest_type* g = p.make_guest(m);
-        if (g != nullptr) current_ = g;
-        return g;
-    }
-
-    // Effects: the thread has no guest any more.
-    static void leave_guest(pool_type& p) noexcept
-    {
-        guest_type* g = own_guest();
-        if (g == nullptr) return;
-        current_ = &no_cache_;
-        end_guest(p, g);
-    }
-
-    static void end_guest(pool_type& p, guest_type* g) noexcept
-    {
-        member& m = p.lock_shared(0);
-        p.end_guest(g, m);
-        m.lock.unlock();
+        return p != nullptr ? base::allocate_shared(*p, bin) : nullptr;
     }
 
     BINMALLOC_OUTLINE static void countdown_ended(slab* s) noexcept
@@ -385,148 +242,6 @@ private:
                 home.send(b, b);
         }
     }
-
-    // Returns: the calling thread's cache, leased now if need be; null: none to be had.
-    static member* lease(pool_type& p) noexcept
-    {
-        if (current_->pool != &p && current_ != &no_cache_) {
-            // Its pool was lost in a fork.
-            current_ = &no_cache_;
-            standing_ = {};
-        }
-        if (member* m = leased()) return m;
-        if (standing_.exited || p.is_watched || standing_.until_retry-- != 0) return nullptr;
-        standing_.until_retry = retry_interval;
-        if (auto* c = static_cast<front*>(exit_key_.armed());
-            c != nullptr && c->leasable && c->pool == &p) {
-            // Leased before the loader initialised this thread's thread_locals.
-            current_ = c;
-            return leased();
-        }
-        member* m = p.acquire_lease();
-        if (m == nullptr) {
-            if (standing_.hint == 0)
-                standing_.hint = next_hint_.fetch_add(1, std::memory_order_relaxed);
-            return nullptr;
-        }
-        leave_guest(p);
-        current_ = m;
-        // Only now, because it may allocate.
-        if (!exit_key_.arm(static_cast<front*>(m))) {
-            current_ = &no_cache_;
-            p.end_lease(m);
-            standing_.exited = true;
-            return nullptr;
-        }
-        return m;
-    }
-
-    static void thread_exit(void* argument) noexcept
-    {
-        auto* c = static_cast<front*>(argument);
-        if constexpr (os::thread_locals_outlive_exit) {
-            current_ = &no_cache_;
-            standing_.exited = true;
-        }
-        const gate_scope scope;
-        pool_type* p = existing_pool();
-        if (c->pool != p) return; // lost in a fork
-        if (!c->leasable) {
-            end_guest(*p, static_cast<guest_type*>(c));
-            return;
-        }
-        while (!c->try_begin()) os::yield();
-        p->end_lease(static_cast<member*>(c));
-    }
-
-    // Effects: what a library does before it is unloaded with its code and statics. Its memory may
-    // go on being used by others.
-    static void unload() noexcept
-    {
-        exit_key_.destroy();
-        current_ = &no_cache_;
-        standing_.exited = true;
-        if (pool_type* p = existing_pool(); p != nullptr && p->retire())
-            pool_.store(nullptr, std::memory_order_release);
-    }
-
-    static pool_type* pool() noexcept
-    {
-        pool_type* p = existing_pool();
-        return p != nullptr ? p : make_pool();
-    }
-
-    BINMALLOC_SLOW static pool_type* make_pool() noexcept
-    {
-        pool_type* p = nullptr;
-        {
-            lock_guard held(making_);
-            if (p = pool_.load(std::memory_order_relaxed); p != nullptr) return p;
-            const os::keep_errno keep;
-            p = pool_type::create();
-            if (p == nullptr) return nullptr;
-            p->pages.set_limit(Policy::initial_limit());
-            if (!hooked_) exit_key_.template create<&exit_callback_>();
-            pool_.store(p, std::memory_order_release);
-            if (hooked_) return p;
-            hooked_ = true;
-        }
-        add_process_hook(hook_);
-        return p;
-    }
-
-    // Effects: in a forked child that no handler prepared: the heap is usable again, or another one
-    // will be made.
-    BINMALLOC_SLOW static void recover(pool_type& p) noexcept
-    {
-        if (!p.gate.close_wiped()) return; // another thread does
-        if (p.recover(current_)) {
-            p.gate.reopen();
-        } else {
-            pool_.store(nullptr, std::memory_order_release);
-            p.gate.lose();
-        }
-    }
-
-    // Acquire: another thread may have made it, also where it is known to exist (fork handlers).
-    static pool_type* existing_pool() noexcept { return pool_.load(std::memory_order_acquire); }
-
-    static void before_fork() noexcept
-    {
-        const gate_scope scope; // a child without handlers may fork again, with them
-        if (pool_type* p = existing_pool()) p->freeze();
-    }
-    static void after_fork_in_parent() noexcept
-    {
-        if (pool_type* p = frozen_pool()) p->thaw();
-    }
-    static void after_fork_in_child() noexcept
-    {
-        pool_type* p = frozen_pool();
-        if (p == nullptr) return;
-        p->thaw();
-        p->inherit(current_);
-    }
-
-    // Null also for a pool that another thread has made since this one began to fork.
-    static pool_type* frozen_pool() noexcept
-    {
-        pool_type* p = existing_pool();
-        return p != nullptr && p->gate.closed_by_this_thread() ? p : nullptr;
-    }
-
-    static inline constinit front no_cache_{};
-    static inline constinit thread_local front* current_ BINMALLOC_TLS_MODEL = &no_cache_;
-    static inline constinit thread_local lease_standing standing_ BINMALLOC_TLS_MODEL{};
-    static inline constinit std::atomic<pool_type*> pool_{nullptr};
-    static inline constinit std::atomic<std::uint32_t> next_hint_{1};
-    static inline constinit spinlock making_{};
-    static inline constinit bool hooked_ = false; // under making_
-    static inline constinit os::thread_exit_key exit_key_{};
-    using exit_callback = void(void*);
-    static inline constinit exit_callback* exit_callback_ = thread_exit;
-    static inline constinit process_hook hook_{before_fork, after_fork_in_parent,
-                                               after_fork_in_child, unload};
 };
 
 } // namespace binmalloc::detail
