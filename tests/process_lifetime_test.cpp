@@ -8,6 +8,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <atomic>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -17,6 +20,8 @@
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
+#    include "support/child.hpp"
+
 #    include <sys/resource.h>
 #    include <sys/wait.h>
 #    include <unistd.h>
@@ -96,6 +101,111 @@ TEST(ProcessLifetimeDeathTest, exit_while_other_threads_allocate)
 }
 
 #if defined(__unix__) || defined(__APPLE__)
+
+/// Allocates of every kind, for a moment at which a test cannot fail any more; the status can.
+void allocate_or_exit_with(int status)
+{
+    for (std::size_t size = 1; size < 1 * mib; size *= 3) {
+        void* const block = opaque(binmalloc::allocate(size));
+        if (block == nullptr) ::_exit(status);
+        fill(block, size, size);
+        if (!holds(block, size, size)) ::_exit(status);
+        binmalloc::deallocate(block);
+    }
+}
+
+/// Threads that allocate until the process ends.
+void start_endless_threads()
+{
+    for (int which = 0; which < 3; ++which) {
+        std::thread([] {
+            for (;;) allocate_or_exit_with(5);
+        }).detach();
+    }
+}
+
+class ProcessEndDeathTest : public testing::Test {
+protected:
+    void SetUp() override
+    {
+        if (sanitized) GTEST_SKIP() << "threads and fork do not go together under these tools";
+    }
+};
+
+TEST_F(ProcessEndDeathTest, quick_exit_handlers_allocate)
+{
+    const auto end = [] {
+        start_endless_threads();
+        static void* const early = opaque(binmalloc::allocate(100 * kib));
+        std::at_quick_exit([] { binmalloc::deallocate(early); });
+        for (int i = 0; i < 50; ++i) std::at_quick_exit([] { allocate_or_exit_with(6); });
+        std::quick_exit(0);
+    };
+    for (std::size_t round = 0; round < scaled(20, 5); ++round)
+        EXPECT_EXIT(end(), testing::ExitedWithCode(0), "") << "round " << round;
+}
+
+TEST_F(ProcessEndDeathTest, a_handler_of_abort_allocates)
+{
+    const auto end = [] {
+        start_endless_threads();
+        std::signal(SIGABRT, [](int) {
+            allocate_or_exit_with(6);
+            ::_exit(0);
+        });
+        std::abort();
+    };
+    for (std::size_t round = 0; round < scaled(20, 5); ++round)
+        EXPECT_EXIT(end(), testing::ExitedWithCode(0), "") << "round " << round;
+}
+
+TEST_F(ProcessEndDeathTest, the_heap_is_usable_where_misuse_aborts)
+{
+    // The handler runs in the middle of the free that has found something wrong.
+    const auto end = [](std::size_t size) {
+        std::signal(SIGABRT, [](int) {
+            allocate_or_exit_with(6);
+            ::_exit(0);
+        });
+        auto* const block = static_cast<char*>(opaque(binmalloc::allocate(size)));
+        binmalloc::deallocate(opaque(block + 32));
+        ::_exit(7); // unnoticed
+    };
+    for (const std::size_t size : {100 * kib, 20 * mib})
+        EXPECT_EXIT(end(size), testing::ExitedWithCode(0), "^binmalloc: ") << "size " << size;
+}
+
+TEST(ProcessLifetime, the_first_thread_ends_before_the_others)
+{
+    if (sanitized) GTEST_SKIP() << "threads and fork do not go together under these tools";
+    static std::array<void*, 8> early;
+    for (std::size_t which = 0; which < early.size(); ++which) {
+        early[which] = binmalloc::allocate(1000 + which * 10 * kib);
+        fill(early[which], 1000, which);
+    }
+    for (std::size_t round = 0; round < scaled(20, 5); ++round) {
+        std::atomic<int> status = -1;
+        std::thread([&status] {
+            const pid_t child = ::fork();
+            if (child > 0) status = result_of(child);
+            if (child != 0) return;
+            ::alarm(seconds_of_a_child);
+            std::atexit([] { allocate_or_exit_with(7); });
+            for (std::size_t which = 0; which < 4; ++which) {
+                std::thread([which] {
+                    for (int i = 0; i < 5; ++i) allocate_or_exit_with(5);
+                    for (const std::size_t index : {which, which + 4}) {
+                        if (!holds(early[index], 1000, index)) ::_exit(6);
+                        binmalloc::deallocate(early[index]);
+                    }
+                }).detach();
+            }
+            // The child's first thread ends here, which is not the end of the child.
+        }).join();
+        EXPECT_EQ(status, 0) << "round " << round;
+    }
+    for (void* const block : early) binmalloc::deallocate(block);
+}
 
 /// A heap that nothing else in this process has used.
 template <int Which>

@@ -1,0 +1,2 @@
+#define BINMALLOC_OVERRIDE_MALLOC
+#include <binmalloc/binmalloc.hpp>

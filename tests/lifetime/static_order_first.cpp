@@ -1,0 +1,7 @@
+#include "static_order.hpp"
+
+namespace lifetime {
+
+[[gnu::init_priority(101)]] static_kit first_of_all(20);
+
+} // namespace lifetime
