@@ -15,6 +15,7 @@ namespace binmalloc_test {
 struct process_memory {
     std::size_t address_space = 0;
     std::size_t resident = 0;
+    std::size_t data = 0; // what RLIMIT_DATA limits, and the stacks
 };
 
 /// All zero where the system does not say.
@@ -31,7 +32,10 @@ inline process_memory memory_in_use() noexcept
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     char* rest = nullptr;
     result.address_space = std::strtoull(text, &rest, 10) * page;
-    result.resident = std::strtoull(rest, nullptr, 10) * page;
+    result.resident = std::strtoull(rest, &rest, 10) * page;
+    for (int shared_text_library = 0; shared_text_library < 3; ++shared_text_library)
+        std::strtoull(rest, &rest, 10);
+    result.data = std::strtoull(rest, nullptr, 10) * page;
 #endif
     return result;
 }

@@ -1,0 +1,40 @@
+// README's formula under "What the process needs at most", as code.
+#pragma once
+
+#include "process.hpp"
+
+#include <binmalloc/binmalloc.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+
+namespace binmalloc_test {
+
+/// The number of caches that the process heap has.
+inline std::size_t cache_count() noexcept { return 4 * std::size_t{binmalloc::os::cpu_count()}; }
+
+/// Returns: the most bytes that the heap may hold when blocks of these requests are alive, `live`
+/// bytes of them after rounding up, and no other size class was in use. Fragmentation is not in it:
+/// take for `live` what each class has at its own peak.
+template <class Requests>
+std::size_t most_memory(std::size_t live, const Requests& requests) noexcept
+{
+    using table = binmalloc::detail::default_table;
+    constexpr std::size_t waiting_floor = 64 * mib;
+    constexpr std::size_t held_back = 64 * kib;
+    std::size_t slabs = 0; // two of each class
+    for (std::size_t bin = 0; bin < table::count; ++bin) {
+        const bool used = std::any_of(std::begin(requests), std::end(requests), [&](auto size) {
+            return binmalloc::good_size(size) == table::sizes[bin];
+        });
+        if (!used) continue;
+        const auto units = table::slab_units(static_cast<binmalloc::detail::bin_index>(bin));
+        slabs += 2 * std::size_t{units} * binmalloc::detail::unit_size;
+    }
+    const std::size_t all =
+        live + live / 8 + cache_count() * (slabs + held_back) + std::max(waiting_floor, live / 4);
+    return all + all / 256;
+}
+
+} // namespace binmalloc_test
