@@ -13,7 +13,7 @@ failed=0
 
 # Catches: wrong code, and everything a user would meet first: warnings, headers that don't compile
 # alone, packaging, examples, real programs on the preload library.
-leg_gcc() { run_leg gcc gcc g++; }
+leg_gcc() { run_leg gcc gcc g++ -DBINMALLOC_STRESS_SECONDS=20 "-DBINMALLOC_STRESS_SEEDS=1;2;3"; }
 
 # Catches: what only one compiler accepts, and code that only one compiler happens to get right.
 leg_clang() { run_leg clang clang clang++ -DBINMALLOC_TEST_USERS=OFF; }
@@ -27,7 +27,13 @@ leg_tsan() { run_leg tsan gcc g++ "${checked[@]}" -DBINMALLOC_SANITIZE=thread; }
 # Catches: what breaks when everything allocates here: recursion, start-up and exit, foreign blocks.
 leg_override() { run_leg override gcc g++ -DBINMALLOC_TEST_OVERRIDE=ON; }
 
-legs=(gcc clang asan tsan override)
+# Catches: sequences of calls that nobody thought of, which damage blocks, lose memory, or are refused.
+leg_fuzz() { run_leg fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON; }
+
+# Catches: use of memory that was never written, and that memcheck does not know binmalloc's blocks.
+leg_valgrind() { run_leg valgrind gcc g++ -DBINMALLOC_TEST_VALGRIND=ON; }
+
+legs=(gcc clang asan tsan override fuzz valgrind)
 # Assertions on, optimized only as far as stack traces stay readable. Warnings are for the other legs:
 # instrumented code has false ones.
 checked=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 -DBINMALLOC_WERROR=OFF)

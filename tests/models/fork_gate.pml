@@ -1,0 +1,226 @@
+/* The gate that stops slow paths while a process forks: leased_heap.hpp, cache_pool.hpp.
+ *
+ *   proctype lessee    a thread with a lease. Its slow path: in_slow_path = true, an exchange; if the
+ *                      gate is closed, in_slow_path = false, wait until it is open, again. Inside, it
+ *                      may lock the page allocator; and it may try_lock() the idle cache and set its
+ *                      flag too, without a look at the gate: it is inside already
+ *   proctype visitor   a thread without a lease, which locks a shared cache, and from there, or with
+ *                      no lock, looks into the idle cache: try_lock(), flag, gate; if that is closed
+ *                      it backs out, and does not wait
+ *   proctype forker    forks one at a time: gate closed; passes over the flags of all leasable caches
+ *                      until one pass finds none set; locks every shared cache and the page allocator;
+ *                      fork; unlocks; gate open
+ *
+ * One step is one access to memory that others see, in sequential consistency: a flag that is set by
+ * a plain store, whose effect others see after the load of the gate, is the mutation
+ * GATE_BEFORE_FLAG.
+ *
+ * Proved: at the fork nobody is inside a leasable cache, a shared one or the page allocator; nobody
+ * is in a cache with another; no deadlock; everybody comes to the end (with a fair scheduler).
+ *
+ * Mutations, each of which must be an error:
+ *   GATE_BEFORE_FLAG    the flag is set after the gate was looked at
+ *   NO_SECOND_LOOK      who waited for the gate goes in without a new look at it
+ *   SINGLE_PASS         the forker goes on after one pass, whatever that found
+ *   VISITOR_NO_GATE     a thread without a lease does not look at the gate
+ *   VISITOR_WAITS       it waits for the gate, instead of backing out
+ *   NESTED_WAITS        a lessee waits for the gate also inside its slow path
+ *   LOCKS_FIRST         the forker locks the page allocator before its passes
+ *   FORKS_AT_ONCE       two threads fork at the same time
+ */
+#ifdef LIVENESS
+#define LESSEES 1
+#else
+#define LESSEES 2
+#endif
+#define CACHES (LESSEES + 1) /* leasable: one for each lessee, and an idle one */
+#define IDLE LESSEES
+#define FORKERS 2
+
+bit gate_closed;
+bit forking; /* forks come one after the other */
+bit in_slow_path[CACHES];
+bit idle_held;
+bit shared_held;
+bit pages_held;
+
+byte inside[CACHES]; /* who really changes their lists */
+byte inside_shared;
+byte inside_pages;
+byte finished;
+
+#define EVERYBODY (LESSEES + 1 + FORKERS)
+
+inline lock(l) { atomic { l == 0; l = 1 } }
+inline try_lock(l) { atomic { got = !l; l = 1 } }
+
+inline work(who)
+{
+    atomic { who++; assert(who == 1) }
+    who--
+}
+
+inline use_pages()
+{
+    lock(pages_held);
+    work(inside_pages);
+    pages_held = 0
+}
+
+/* slow_path_scope, and the gate */
+inline enter(c)
+{
+    do
+    ::
+#ifdef GATE_BEFORE_FLAG
+        if
+        :: gate_closed == 0 -> in_slow_path[c] = 1; break
+        :: gate_closed == 1 -> gate_closed == 0
+        fi
+#else
+        in_slow_path[c] = 1;
+        if
+        :: gate_closed == 0 -> break
+        :: gate_closed == 1 ->
+            in_slow_path[c] = 0;
+            gate_closed == 0;
+#ifdef NO_SECOND_LOOK
+            in_slow_path[c] = 1;
+            break
+#endif
+        fi
+#endif
+    od
+}
+
+inline leave(c) { in_slow_path[c] = 0 }
+
+proctype lessee(byte mine)
+{
+    bit got;
+    enter(mine);
+    atomic { inside[mine]++; assert(inside[mine] == 1) }
+    if
+    :: true -> use_pages()
+    :: true ->
+        try_lock(idle_held);
+        if
+        :: got ->
+#ifdef NESTED_WAITS
+            enter(IDLE);
+#else
+            in_slow_path[IDLE] = 1;
+#endif
+            work(inside[IDLE]);
+            leave(IDLE);
+            idle_held = 0
+        :: else
+        fi
+    fi;
+    atomic { inside[mine]--; leave(mine) }
+    atomic { got = 0; finished++ }
+}
+
+inline visit()
+{
+    try_lock(idle_held);
+    if
+    :: got ->
+#ifdef VISITOR_WAITS
+        enter(IDLE);
+        work(inside[IDLE]);
+        leave(IDLE);
+#else
+        in_slow_path[IDLE] = 1;
+#ifdef VISITOR_NO_GATE
+        work(inside[IDLE]);
+#else
+        if
+        :: gate_closed == 0 ->
+            atomic { inside[IDLE]++; assert(inside[IDLE] == 1) }
+            use_pages();
+            inside[IDLE]--
+        :: gate_closed == 1
+        fi;
+#endif
+        leave(IDLE);
+#endif
+        idle_held = 0
+    :: else
+    fi
+}
+
+proctype visitor()
+{
+    bit got;
+    lock(shared_held);
+    inside_shared++;
+    if
+    :: true -> use_pages()
+    :: true -> visit()
+    fi;
+    inside_shared--;
+    shared_held = 0;
+    visit();
+    atomic { got = 0; finished++ }
+}
+
+proctype forker()
+{
+    byte i;
+    bit any;
+#ifndef FORKS_AT_ONCE
+    lock(forking);
+#endif
+    gate_closed = 1;
+#ifdef LOCKS_FIRST
+    lock(pages_held);
+#endif
+    do
+    ::
+        any = 0;
+        for (i : 0 .. CACHES - 1) {
+            if
+            :: in_slow_path[i] == 1 -> any = 1
+            :: in_slow_path[i] == 0
+            fi
+        }
+#ifdef SINGLE_PASS
+        break
+#else
+        if
+        :: any == 0 -> break
+        :: any == 1
+        fi
+#endif
+    od;
+    lock(shared_held);
+#ifndef LOCKS_FIRST
+    lock(pages_held);
+#endif
+    atomic { /* fork() */
+        for (i : 0 .. CACHES - 1) { assert(inside[i] == 0) }
+        assert(inside_shared == 0 && inside_pages == 0)
+    }
+    pages_held = 0;
+    shared_held = 0;
+    gate_closed = 0;
+#ifndef FORKS_AT_ONCE
+    forking = 0;
+#endif
+    atomic { i = 0; any = 0; finished++ }
+}
+
+init {
+    byte i;
+    atomic {
+        for (i : 0 .. LESSEES - 1) { run lessee(i) }
+        for (i : 1 .. FORKERS) { run forker() }
+        run visitor()
+    }
+    finished == EVERYBODY;
+    for (i : 0 .. CACHES - 1) { assert(in_slow_path[i] == 0) }
+    assert(!idle_held && !shared_held && !pages_held && !gate_closed)
+}
+
+ltl gets_on { <> (finished == EVERYBODY) }
