@@ -1,11 +1,11 @@
-/* The gate that stops slow paths while a process forks: leased_heap.hpp, cache_pool.hpp.
+/* The gate that stops slow paths while a process forks: fork_gate.hpp, leases.hpp, cache_pool.hpp.
  *
- *   proctype lessee    a thread with a lease. Its slow path: in_slow_path = true, an exchange; if the
- *                      gate is closed, in_slow_path = false, wait until it is open, again. Inside, it
- *                      may lock the page allocator; and it may try_lock() the idle cache and set its
- *                      flag too, without a look at the gate: it is inside already
+ *   proctype lessee    a thread with a lease. Its slow path: busy = true, an exchange; if the gate is
+ *                      closed, busy = false, wait until it is open, again. Inside, it may lock the
+ *                      page allocator, or look into the idle cache
  *   proctype visitor   a thread without a lease, which locks a shared cache, and from there, or with
- *                      no lock, looks into the idle cache: try_lock(), flag, gate; if that is closed
+ *                      no lock, looks into the idle cache
+ *   with_idle          a look into the idle cache, by both: try_lock(), busy, gate; if that is closed
  *                      it backs out, and does not wait
  *   proctype forker    forks one at a time: gate closed; passes over the flags of all leasable caches
  *                      until one pass finds none set; locks every shared cache and the page allocator;
@@ -22,9 +22,8 @@
  *   GATE_BEFORE_FLAG    the flag is set after the gate was looked at
  *   NO_SECOND_LOOK      who waited for the gate goes in without a new look at it
  *   SINGLE_PASS         the forker goes on after one pass, whatever that found
- *   VISITOR_NO_GATE     a thread without a lease does not look at the gate
- *   VISITOR_WAITS       it waits for the gate, instead of backing out
- *   NESTED_WAITS        a lessee waits for the gate also inside its slow path
+ *   NO_GATE_AT_IDLE     who looks into the idle cache does not look at the gate
+ *   WAITS_INSIDE        who does waits for the gate, instead of backing out
  *   LOCKS_FIRST         the forker locks the page allocator before its passes
  *   FORKS_AT_ONCE       two threads fork at the same time
  */
@@ -39,7 +38,7 @@
 
 bit gate_closed;
 bit forking; /* forks come one after the other */
-bit in_slow_path[CACHES];
+bit busy[CACHES];
 bit idle_held;
 bit shared_held;
 bit pages_held;
@@ -67,25 +66,25 @@ inline use_pages()
     pages_held = 0
 }
 
-/* slow_path_scope, and the gate */
+/* slow_call */
 inline enter(c)
 {
     do
     ::
 #ifdef GATE_BEFORE_FLAG
         if
-        :: gate_closed == 0 -> in_slow_path[c] = 1; break
+        :: gate_closed == 0 -> busy[c] = 1; break
         :: gate_closed == 1 -> gate_closed == 0
         fi
 #else
-        in_slow_path[c] = 1;
+        busy[c] = 1;
         if
         :: gate_closed == 0 -> break
         :: gate_closed == 1 ->
-            in_slow_path[c] = 0;
+            busy[c] = 0;
             gate_closed == 0;
 #ifdef NO_SECOND_LOOK
-            in_slow_path[c] = 1;
+            busy[c] = 1;
             break
 #endif
         fi
@@ -93,46 +92,20 @@ inline enter(c)
     od
 }
 
-inline leave(c) { in_slow_path[c] = 0 }
+inline leave(c) { busy[c] = 0 }
 
-proctype lessee(byte mine)
-{
-    bit got;
-    enter(mine);
-    atomic { inside[mine]++; assert(inside[mine] == 1) }
-    if
-    :: true -> use_pages()
-    :: true ->
-        try_lock(idle_held);
-        if
-        :: got ->
-#ifdef NESTED_WAITS
-            enter(IDLE);
-#else
-            in_slow_path[IDLE] = 1;
-#endif
-            work(inside[IDLE]);
-            leave(IDLE);
-            idle_held = 0
-        :: else
-        fi
-    fi;
-    atomic { inside[mine]--; leave(mine) }
-    atomic { got = 0; finished++ }
-}
-
-inline visit()
+inline with_idle()
 {
     try_lock(idle_held);
     if
     :: got ->
-#ifdef VISITOR_WAITS
+#ifdef WAITS_INSIDE
         enter(IDLE);
         work(inside[IDLE]);
         leave(IDLE);
 #else
-        in_slow_path[IDLE] = 1;
-#ifdef VISITOR_NO_GATE
+        busy[IDLE] = 1;
+#ifdef NO_GATE_AT_IDLE
         work(inside[IDLE]);
 #else
         if
@@ -150,6 +123,20 @@ inline visit()
     fi
 }
 
+proctype lessee(byte mine)
+{
+    bit got;
+    enter(mine);
+    atomic { inside[mine]++; assert(inside[mine] == 1) }
+    if
+    :: true -> use_pages()
+    :: true ->
+        with_idle()
+    fi;
+    atomic { inside[mine]--; leave(mine) }
+    atomic { got = 0; finished++ }
+}
+
 proctype visitor()
 {
     bit got;
@@ -157,11 +144,11 @@ proctype visitor()
     inside_shared++;
     if
     :: true -> use_pages()
-    :: true -> visit()
+    :: true -> with_idle()
     fi;
     inside_shared--;
     shared_held = 0;
-    visit();
+    with_idle();
     atomic { got = 0; finished++ }
 }
 
@@ -181,8 +168,8 @@ proctype forker()
         any = 0;
         for (i : 0 .. CACHES - 1) {
             if
-            :: in_slow_path[i] == 1 -> any = 1
-            :: in_slow_path[i] == 0
+            :: busy[i] == 1 -> any = 1
+            :: busy[i] == 0
             fi
         }
 #ifdef SINGLE_PASS
@@ -219,7 +206,7 @@ init {
         run visitor()
     }
     finished == EVERYBODY;
-    for (i : 0 .. CACHES - 1) { assert(in_slow_path[i] == 0) }
+    for (i : 0 .. CACHES - 1) { assert(busy[i] == 0) }
     assert(!idle_held && !shared_held && !pages_held && !gate_closed)
 }
 
