@@ -260,7 +260,8 @@ private:
         if (s != nullptr) {
             list.remove(s);
             s->available = false;
-            s->owner = this;
+            // Only after it was idle: who frees a block of it reads this.
+            if (s->owner == nullptr) s->owner = this;
         } else {
             const unsigned units = Table::slab_units(bin);
             unit_header* first = pages_->acquire_units(units);

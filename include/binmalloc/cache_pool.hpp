@@ -196,6 +196,7 @@ public:
     {
         void* memory = from.allocate(guest_bin);
         if (memory == nullptr) return nullptr;
+        permit(memory, Table::sizes[guest_bin]);
         auto* g = new (memory) guest_type(this, gate);
         lock_guard held(guests_lock_);
         g->next = guests_;
@@ -213,6 +214,7 @@ public:
             (g->previous != nullptr ? g->previous->next : guests_) = g->next;
             if (g->next != nullptr) g->next->previous = g->previous;
         }
+        forbid(g, Table::sizes[guest_bin]);
         give_home(g, through);
     }
 
