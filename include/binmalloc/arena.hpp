@@ -121,7 +121,9 @@ public:
         guard held(lock_);
         if (!open()) return nullptr;
         detail::span* s = bins_.pages().allocate_span(size, alignment, zeroed);
-        if (s != nullptr) bins_.attach(s);
+        if (s == nullptr) return nullptr;
+        detail::memcheck::make_accessible(pages_type::memory_of(s), s->bytes);
+        bins_.attach(s);
         return s;
     }
 

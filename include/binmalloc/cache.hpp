@@ -268,6 +268,7 @@ private:
             if (first == nullptr) return nullptr;
             s = make_slab(first, units, bin, Table::sizes[bin], this, this);
             forbid(unit_memory(s), units * unit_size);
+            if constexpr (Tracked) memcheck::make_accessible(unit_memory(s), units * unit_size);
         }
         s->countdown = active_countdown;
         this->active[bin] = s;

@@ -148,6 +148,8 @@ protected:
         member& m = p.lock_shared(standing_.hint);
         guest_type* g = guest_through(p, m);
         void* b = g != nullptr ? g->refill(m, bin) : m.allocate(bin);
+        if (p.is_watched) [[unlikely]]
+            b = memcheck::defined(b);
         m.lock.unlock();
         // Only now, because it may allocate.
         if (is_new && g != nullptr && !exit_key_.arm(static_cast<front*>(g))) {

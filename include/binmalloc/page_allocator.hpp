@@ -26,6 +26,10 @@ class basic_page_allocator : public detail::page_store<Source, Footprint, Lock> 
 public:
     using store = detail::page_store<Source, Footprint, Lock>;
 
+    constexpr basic_page_allocator() noexcept = default;
+    basic_page_allocator(const basic_page_allocator&) = delete;
+    basic_page_allocator& operator=(const basic_page_allocator&) = delete;
+
     /// Effects: allocates at least `size` bytes, a multiple of 16 KiB unless huge.
     /// Requires: `alignment` is a power of two (else null).
     /// Returns: memory aligned to `alignment` and to 16 KiB; null when the system refuses or the
