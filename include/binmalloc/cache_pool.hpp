@@ -55,21 +55,29 @@ public:
             this->made.store(true, std::memory_order_release);
         }
 
-        /// Effects: frees a block of another cache of the pool, sooner or later.
-        void post(cache_base* home, void* p, std::size_t block_size) noexcept
+        /// Effects: frees a block of another cache of the pool, sooner or later. As a fast path does,
+        /// it leaves the lists whole at each step. Returns: false if it is time for flush_for().
+        bool post(cache_base* home, void* p, std::size_t block_size) noexcept
         {
             auto* b = static_cast<block*>(p);
             outbox& box = outboxes()[home->index];
             if (b == box.first) [[unlikely]]
                 os::fatal("double free", p);
             link(b, box.first);
-            if (box.first == nullptr) box.last = b;
-            box.first = b;
+            if (box.first == nullptr) set_in_order(box.last, b);
+            set_in_order(box.first, b);
             held_back_ += block_size;
-            if (++box.count >= Footprint::outbox_blocks)
-                flush(box, home->index);
-            else if (held_back_ > Footprint::outbox_bytes)
+            return ++box.count < Footprint::outbox_blocks && held_back_ <= Footprint::outbox_bytes;
+        }
+
+        /// Effects: hands over what is held back for a cache, or all if that is much.
+        void flush_for(cache_base* home) noexcept
+        {
+            outbox& box = outboxes()[home->index];
+            if (held_back_ > Footprint::outbox_bytes)
                 flush_all();
+            else if (box.first != nullptr)
+                flush(box, home->index);
         }
 
         /// Effects: hands all outboxes over.

@@ -40,7 +40,7 @@ public:
         return allocate_slow(bin, size);
     }
 
-    /// Returns: a block if the fast path has one, else null.
+    /// Returns: a block if the fast path has one, else null. Also before settle().
     BINMALLOC_INLINE static void* take_block(bin_index bin) noexcept
     {
         const front* c = current_;
@@ -184,27 +184,40 @@ private:
         if (region_of(p)->magic != region_magic) [[unlikely]]
             os::fatal("free of a pointer that is not from this heap", p);
         h = first_header(h);
-        if (guest_type* g = own_guest(); g != nullptr && guest_keeps(*g, p, h)) return;
-        const os::keep_errno keep;
-        const bool watched = is_watched();
-        const memcheck::unseen internal(watched);
-        if (watched) [[unlikely]]
-            memcheck::freed(p);
-        if (h->kind == unit_kind::slab) [[likely]] {
-            deallocate_block(p, static_cast<slab*>(h));
-        } else {
-            const gate_scope scope;
-            free_span<pages_type>(p, h);
-        }
+        if (h->kind == unit_kind::slab) [[likely]]
+            check_block(static_cast<slab*>(h), p, "free of a pointer inside a block");
+        if (!deallocate_nearby(p, h)) deallocate_anything(p, h);
     }
 
-    // Effects: frees a block into the thread's guest. False: it does not belong there.
-    static bool guest_keeps(guest_type& g, void* p, unit_header* h) noexcept
+    // Effects: what needs no lock, as a rule: frees a block of the thread's own cache, through the
+    // outbox for its owner, or into the guest. False: nothing was done.
+    static bool deallocate_nearby(void* p, unit_header* h) noexcept
     {
-        if (h->kind != unit_kind::slab || h->home->pool != g.pool || !g.gate->is_open()) return false;
+        front* c = current_;
+        if (h->kind != unit_kind::slab || c->pool == nullptr || h->home->pool != c->pool) return false;
         auto* s = static_cast<slab*>(h);
-        if (!guest_type::serves(s->bin)) return false;
-        check_block(s, p, "free of a pointer inside a block");
+        if (tiny_bin::serves(s->block_size)) return false;
+        if (guest_type* g = own_guest()) return guest_type::serves(s->bin) && deallocate_to(*g, s, p);
+        auto& m = static_cast<member&>(*c);
+        if (s->home != &m) {
+            if (m.post(s->home, p, s->block_size)) [[likely]]
+                return true;
+            const slow_call call;
+            if (call.mine() == &m) m.flush_for(s->home);
+            return true;
+        }
+        if (s->countdown == 0) return false;
+        if (p == s->free) [[unlikely]]
+            os::fatal("double free", p);
+        push(s, p);
+        if (--s->countdown == 0) [[unlikely]]
+            countdown_ended(s);
+        return true;
+    }
+
+    static bool deallocate_to(guest_type& g, slab* s, void* p) noexcept
+    {
+        if (!g.gate->is_open()) return false;
         if (g.keep(s->bin, p)) [[likely]]
             return true;
         pool_type* pool = existing_pool();
@@ -218,9 +231,18 @@ private:
         return true;
     }
 
-    static void deallocate_block(void* p, slab* s) noexcept
+    BINMALLOC_OUTLINE static void deallocate_anything(void* p, unit_header* h) noexcept
     {
-        check_block(s, p, "free of a pointer inside a block");
+        const os::keep_errno keep;
+        const memcheck::unseen internal(is_watched());
+        if (is_watched()) [[unlikely]]
+            memcheck::freed(p);
+        if (h->kind != unit_kind::slab) {
+            const gate_scope scope;
+            free_span<pages_type>(p, h);
+            return;
+        }
+        auto* s = static_cast<slab*>(h);
         if (tiny_bin::serves(s->block_size)) {
             const gate_scope scope;
             if (s->home->gate == nullptr || !s->home->gate->is_lost())
@@ -235,7 +257,7 @@ private:
         } else if (s->home->pool != existing_pool()) {
             s->home->send(b, b);
         } else if (mine != nullptr) {
-            mine->post(s->home, p, s->block_size);
+            if (!mine->post(s->home, p, s->block_size)) mine->flush_for(s->home);
         } else {
             auto& home = static_cast<member&>(*s->home);
             if (!pool_type::with_idle(home, [&home, s, p] { home.deallocate(s, p); }))

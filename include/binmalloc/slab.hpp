@@ -30,9 +30,6 @@ BINMALLOC_INLINE block* pop(free_list* list) noexcept
     if (next == b) [[unlikely]]
         return nullptr;
     list->free = next;
-#if defined(__GNUC__)
-    if (b == nullptr) __builtin_unreachable(); // it was read
-#endif
     return b;
 }
 
