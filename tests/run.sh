@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need (tests/packages.txt), builds them and runs them.
-#   tests/run.sh [--all]       every leg below, in build-tests/LEG; under 20 minutes on two cores
+#   tests/run.sh [--all]       every leg below, in build-tests/LEG; under 30 minutes on two cores
 #   tests/run.sh --quick       the leg gcc alone
 #   tests/run.sh --leg NAME    that leg alone; may be repeated
 # The last line is `N passed, N failed`, over all legs; the exit status is 0 only if none failed.

@@ -4,6 +4,7 @@
 // library's help may have inherited that one locked.
 #pragma once
 
+#include "in_child.hpp"
 #include "live_blocks.hpp"
 #include "pattern.hpp"
 #include "process.hpp"
@@ -11,11 +12,6 @@
 #include "scale.hpp"
 
 #include <binmalloc/binmalloc.hpp>
-
-#include <gtest/gtest.h>
-
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstddef>
@@ -34,31 +30,6 @@ enum child_error : int {
     bad_statistics,
     memory_lost
 };
-
-using fork_function = pid_t (*)();
-
-inline constexpr unsigned seconds_of_a_child = 20;
-
-/// The exit status of a child, or 1000 and the signal that ended it.
-inline int result_of(pid_t child)
-{
-    int status = 0;
-    if (::waitpid(child, &status, 0) != child) return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
-/// Forks; the child runs `body` and exits with its result, which is returned. A hanging child
-/// is killed.
-template <class Body>
-int in_child(Body body, fork_function fork_now = ::fork)
-{
-    const pid_t child = fork_now();
-    if (child == 0) {
-        ::alarm(seconds_of_a_child);
-        ::_exit(body());
-    }
-    return child > 0 ? result_of(child) : -1;
-}
 
 /// Allocates of every kind and frees it again.
 template <class Heap = binmalloc::heap>

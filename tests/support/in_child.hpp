@@ -1,8 +1,6 @@
 // Runs something in a forked child, which a hang or a limit may end.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #if defined(__unix__) || defined(__APPLE__)
 
 #    include <sys/wait.h>
@@ -10,22 +8,30 @@
 
 namespace binmalloc_test {
 
-/// Returns: what body() returned in the child; -1, and the test has failed, if a signal ended it
-/// (SIGALRM: it did not end by itself).
-template <class Body>
-int in_child(Body body)
+using fork_function = pid_t (*)();
+
+inline constexpr unsigned seconds_of_a_child = 30;
+
+/// The exit status of a child, or 1000 and the signal that ended it (SIGALRM: it did not end by
+/// itself).
+inline int result_of(pid_t child)
 {
-    constexpr unsigned seconds = 60;
-    const pid_t child = ::fork();
+    int status = 0;
+    if (::waitpid(child, &status, 0) != child) return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+/// Forks; the child runs `body` and exits with its result, which is returned. A hanging child
+/// is killed.
+template <class Body>
+int in_child(Body body, fork_function fork_now = ::fork)
+{
+    const pid_t child = fork_now();
     if (child == 0) {
-        ::alarm(seconds);
+        ::alarm(seconds_of_a_child);
         ::_exit(body());
     }
-    int status = 0;
-    EXPECT_EQ(::waitpid(child, &status, 0), child);
-    if (WIFEXITED(status)) return WEXITSTATUS(status);
-    ADD_FAILURE() << "ended by signal " << WTERMSIG(status);
-    return -1;
+    return child > 0 ? result_of(child) : -1;
 }
 
 } // namespace binmalloc_test
