@@ -15,7 +15,6 @@ namespace binmalloc {
 /// there are no cgroups.
 inline std::size_t cgroup_limit() noexcept
 {
-    const os::keep_errno keep;
     return os::cgroup_limit();
 }
 

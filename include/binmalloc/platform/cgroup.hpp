@@ -16,8 +16,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-namespace binmalloc::os {
-namespace cgroup {
+namespace binmalloc::os::cgroup {
 
 /// Effects: reads the file's first bytes and ends them with a null. False: there is no such file.
 inline bool read_file(const char* path, char* text, std::size_t capacity) noexcept
@@ -54,17 +53,15 @@ inline std::size_t smallest_limit(char* folder, std::size_t root_size, const cha
     }
 }
 
-} // namespace cgroup
-
 /// Returns: bytes; SIZE_MAX: no limit.
-inline std::size_t cgroup_limit() noexcept
+inline std::size_t limit() noexcept
 {
     // Version 1 says "no limit" with the largest multiple of a page.
     constexpr auto no_limit = static_cast<std::size_t>(SIZE_MAX >> 1) - 65536;
     constexpr std::size_t longest_name = sizeof "/memory.limit_in_bytes";
 
     char groups[4096];
-    if (!cgroup::read_file("/proc/self/cgroup", groups, sizeof groups)) return SIZE_MAX;
+    if (!read_file("/proc/self/cgroup", groups, sizeof groups)) return SIZE_MAX;
     std::size_t smallest = SIZE_MAX;
     char* next = nullptr;
     for (char* line = groups; line != nullptr && *line != '\0'; line = next) {
@@ -83,13 +80,13 @@ inline std::size_t cgroup_limit() noexcept
         if (root_size + std::strlen(path) + longest_name > sizeof folder) continue;
         std::strcpy(folder, root);
         if (std::strcmp(path, "/") != 0) std::strcpy(folder + root_size, path);
-        const std::size_t limit = cgroup::smallest_limit(
+        const std::size_t group_limit = smallest_limit(
             folder, root_size, version_2 ? "/memory.max" : "/memory.limit_in_bytes");
-        if (limit < smallest) smallest = limit;
+        if (group_limit < smallest) smallest = group_limit;
     }
     return smallest < no_limit ? smallest : SIZE_MAX;
 }
 
-} // namespace binmalloc::os
+} // namespace binmalloc::os::cgroup
 
 #endif

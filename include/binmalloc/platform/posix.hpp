@@ -6,6 +6,9 @@
 
 #include <binmalloc/bits.hpp>
 #include <binmalloc/config.hpp>
+#if defined(__linux__)
+#    include <binmalloc/platform/cgroup.hpp>
+#endif
 
 #include <atomic>
 #include <cerrno>
@@ -22,15 +25,7 @@
 
 #include <new>
 
-#if defined(__linux__)
-#    include <binmalloc/platform/cgroup.hpp>
-#endif
-
 namespace binmalloc::os {
-
-#if !defined(__linux__)
-inline std::size_t cgroup_limit() noexcept { return SIZE_MAX; }
-#endif
 
 inline constexpr bool commit_needed = false;
 inline constexpr bool thread_locals_outlive_exit = true;
@@ -45,6 +40,18 @@ public:
 
 private:
     int saved_;
+};
+
+/// No thread is cancelled in the middle of an allocation, whatever the C library is asked for there.
+class no_cancellation {
+public:
+    no_cancellation() noexcept { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+    ~no_cancellation() { pthread_setcancelstate(before_, nullptr); }
+    no_cancellation(const no_cancellation&) = delete;
+    no_cancellation& operator=(const no_cancellation&) = delete;
+
+private:
+    int before_ = PTHREAD_CANCEL_ENABLE;
 };
 
 // On glibc and musl this reads a word of the loader's, no file.
@@ -147,6 +154,7 @@ inline bool clear_on_fork([[maybe_unused]] void* p, [[maybe_unused]] std::size_t
 inline bool is_mapped(const void* p) noexcept
 {
     const keep_errno keep;
+    const no_cancellation asking;
     void* page = detail::pointer_at(detail::align_down(detail::address_of(p), page_size()));
     return msync(page, 1, MS_ASYNC) == 0; // ENOMEM where nothing is mapped
 }
@@ -205,6 +213,17 @@ inline bool single_threaded() noexcept
 #endif
 }
 
+inline std::size_t cgroup_limit() noexcept
+{
+#if defined(__linux__)
+    const keep_errno keep;
+    const no_cancellation reading;
+    return cgroup::limit();
+#else
+    return SIZE_MAX;
+#endif
+}
+
 inline void pause() noexcept
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -220,6 +239,7 @@ inline void yield() noexcept { sched_yield(); }
 inline void rest() noexcept
 {
     const keep_errno keep;
+    const no_cancellation asleep;
     constexpr timespec time{0, 50'000};
     nanosleep(&time, nullptr);
 }
