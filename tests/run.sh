@@ -2,6 +2,7 @@
 # Installs what the tests need (tests/packages.txt), builds them and runs them.
 #   tests/run.sh [--all]       every leg below, in build-tests/LEG; under 30 minutes on two cores
 #   tests/run.sh --quick       the leg gcc alone
+#   tests/run.sh --long        the legs long and long_fuzz: soaks, fuzzing and forks at full length
 #   tests/run.sh --leg NAME    that leg alone; may be repeated
 # The last line is `N passed, N failed`, over all legs; the exit status is 0 only if none failed.
 set -u
@@ -33,7 +34,17 @@ leg_fuzz() { run_leg fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON; }
 # Catches: use of memory that was never written, and that memcheck does not know binmalloc's blocks.
 leg_valgrind() { run_leg valgrind gcc g++ -DBINMALLOC_TEST_VALGRIND=ON; }
 
+# Catches: what takes time: rare interleavings, memory that grows slowly.
+leg_long() {
+    run_leg long gcc g++ -DBINMALLOC_TEST_LONG=ON -DBINMALLOC_TEST_USERS=OFF \
+        -DBINMALLOC_STRESS_SECONDS=600 "-DBINMALLOC_STRESS_SEEDS=1;2;3"
+}
+leg_long_fuzz() {
+    run_leg long_fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON -DBINMALLOC_FUZZ_SECONDS=1800
+}
+
 legs=(gcc clang asan tsan override fuzz valgrind)
+long_legs=(long long_fuzz)
 # Assertions on, optimized only as far as stack traces stay readable. Warnings are for the other legs:
 # instrumented code has false ones.
 checked=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 -DBINMALLOC_WERROR=OFF)
@@ -118,18 +129,19 @@ install_missing() {
     finish
 }
 
-usage() { sed -n '2,6s/^# //p' tests/run.sh; }
+usage() { sed -n '2,7s/^# //p' tests/run.sh; }
 
 chosen=()
 while [ $# -gt 0 ]; do
     case $1 in
         --all) chosen=("${legs[@]}") ;;
         --quick) chosen=(gcc) ;;
+        --long) chosen=("${long_legs[@]}") ;;
         --leg)
             shift
-            case " ${legs[*]} " in
+            case " ${legs[*]} ${long_legs[*]} " in
                 *" ${1-} "*) chosen+=("$1") ;;
-                *) echo "no leg '${1-}'; the legs are: ${legs[*]}" >&2 && exit 2 ;;
+                *) echo "no leg '${1-}'; the legs are: ${legs[*]} ${long_legs[*]}" >&2 && exit 2 ;;
             esac
             ;;
         -h | --help) usage && exit 0 ;;
