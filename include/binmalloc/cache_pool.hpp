@@ -248,11 +248,12 @@ public:
         }
     }
 
-    /// Effects: gives back what no block uses, of all caches, and the pool's own memory too if no
-    /// block lives. Requires: no thread is in the code that uses the pool, or will be. True: it is
+    /// Effects: no thread's exit is waited for any more. Gives back what no block uses, of all caches,
+    /// and the pool's own memory too if no block lives. Requires: no thread is in the code that uses the pool, or will be. True: it is
     /// gone.
     bool retire() noexcept
     {
+        exit_key.destroy();
         for (std::uint32_t i = 0; i < size_; ++i)
             if (is_at_rest(at(i))) at(i).flush_all();
         for (std::uint32_t i = 0; i < size_; ++i)
@@ -260,11 +261,18 @@ public:
         pages.purge();
         // Another copy of the heap may just be done with the last block of ours.
         if (pages.statistics().live != 0 || !os::single_threaded()) return false;
+        destroy();
+        return true;
+    }
+
+    /// Effects: undoes create(). Requires: nobody uses the pool.
+    void destroy() noexcept
+    {
         const std::size_t bytes = bytes_of(size_);
+        exit_key.destroy();
         gate.destroy();
         this->~cache_pool();
         Source::release(this, bytes);
-        return true;
     }
 
     /// Effects: waits until nothing of the heap changes, and keeps it so. For fork.
@@ -295,7 +303,7 @@ public:
             member& m = at(i);
             const std::uint64_t bit = std::uint64_t{1} << (i % 64);
             if (&m == own) continue;
-            if (m.busy.load(std::memory_order_relaxed)) {
+            if (m.busy.exchange(false, std::memory_order_relaxed)) {
                 free_leases_[i / 64].fetch_and(~bit, std::memory_order_relaxed);
                 continue;
             }
@@ -330,6 +338,7 @@ public:
     }
 
     fork_gate gate;
+    os::thread_exit_key exit_key;
     const bool is_watched = memcheck::is_running(); ///< then there are no leases
     Pages pages;
 

@@ -152,7 +152,7 @@ protected:
             b = memcheck::defined(b);
         m.lock.unlock();
         // Only now, because it may allocate.
-        if (is_new && g != nullptr && !exit_key_.arm(static_cast<front*>(g))) {
+        if (is_new && g != nullptr && !p.exit_key.arm(static_cast<front*>(g))) {
             leave_guest(p);
             standing_.exited = true;
         }
@@ -200,23 +200,27 @@ protected:
     static inline constinit thread_local lease_standing standing_ BINMALLOC_TLS_MODEL{};
 
 private:
+    // Several threads may make one at the same time, the first is it. A lock here would stay locked in
+    // a child that is forked meanwhile.
     BINMALLOC_SLOW static pool_type* make_pool() noexcept
     {
-        pool_type* p = nullptr;
-        {
-            lock_guard held(making_);
-            if (p = pool_.load(std::memory_order_relaxed); p != nullptr) return p;
-            const os::keep_errno keep;
-            p = pool_type::create();
-            if (p == nullptr) return nullptr;
-            p->pages.set_limit(Policy::initial_limit());
-            if (!hooked_) exit_key_.template create<&exit_callback_>();
-            pool_.store(p, std::memory_order_release);
-            if (hooked_) return p;
-            hooked_ = true;
+        const os::keep_errno keep;
+        pool_type* p = pool_type::create();
+        if (p == nullptr) return existing_pool();
+        p->pages.set_limit(Policy::initial_limit());
+        p->exit_key.template create<&exit_callback_>();
+        pool_type* first = nullptr;
+        if (!pool_.compare_exchange_strong(first, p, std::memory_order_acq_rel)) {
+            p->destroy();
+            return first;
         }
-        add_process_hook(hook_);
+        add_hook();
         return p;
+    }
+
+    static void add_hook() noexcept
+    {
+        if (!hooked_.exchange(true, std::memory_order_relaxed)) add_process_hook(hook_);
     }
 
     // Returns: the calling thread's cache, leased now if need be; null: none to be had.
@@ -230,7 +234,7 @@ private:
         if (member* m = leased()) return m;
         if (standing_.exited || p.is_watched || standing_.until_retry-- != 0) return nullptr;
         standing_.until_retry = retry_interval;
-        if (auto* c = static_cast<front*>(exit_key_.armed());
+        if (auto* c = static_cast<front*>(p.exit_key.armed());
             c != nullptr && c->leasable && c->pool == &p) {
             // Leased before the loader initialised this thread's thread_locals.
             current_ = c;
@@ -245,7 +249,7 @@ private:
         leave_guest(p);
         current_ = m;
         // Only now, because it may allocate.
-        if (!exit_key_.arm(static_cast<front*>(m))) {
+        if (!p.exit_key.arm(static_cast<front*>(m))) {
             current_ = &no_cache_;
             p.end_lease(m);
             standing_.exited = true;
@@ -276,7 +280,6 @@ private:
     // go on being used by others.
     static void unload() noexcept
     {
-        exit_key_.destroy();
         current_ = &no_cache_;
         standing_.exited = true;
         if (pool_type* p = existing_pool(); p != nullptr && p->retire())
@@ -290,6 +293,7 @@ private:
         if (!p.gate.close_wiped()) return; // another thread does
         if (p.recover(current_)) {
             p.gate.reopen();
+            add_hook(); // the thread that made the pool may not have come to it
         } else {
             pool_.store(nullptr, std::memory_order_release);
             p.gate.lose();
@@ -322,9 +326,7 @@ private:
 
     static inline constinit std::atomic<pool_type*> pool_{nullptr};
     static inline constinit std::atomic<std::uint32_t> next_hint_{1};
-    static inline constinit spinlock making_{};
-    static inline constinit bool hooked_ = false; // under making_
-    static inline constinit os::thread_exit_key exit_key_{};
+    static inline constinit std::atomic<bool> hooked_{false};
     using exit_callback = void(void*);
     static inline constinit exit_callback* exit_callback_ = thread_exit;
     static inline constinit process_hook hook_{before_fork, after_fork_in_parent,

@@ -193,31 +193,41 @@ private:
         return s != nullptr ? s : make();
     }
 
+    // As leases::make_pool().
     BINMALLOC_SLOW static state* make() noexcept
     {
-        state* s = nullptr;
-        {
-            lock_guard held(making_);
-            if (s = state_.load(std::memory_order_relaxed); s != nullptr) return s;
-            using source = typename Policy::page_source;
-            const os::keep_errno keep;
-            void* memory = source::reserve(state_bytes(), source::page_size());
-            if (memory == nullptr) return nullptr;
-            if (!source::commit(memory, state_bytes())) {
-                source::release(memory, state_bytes());
-                return nullptr;
-            }
-            s = new (memory) state{};
-            s->gate.create();
-            s->pages.set_limit(Policy::initial_limit());
-            s->bins.use(s->pages);
-            s->bins.gate = &s->gate;
-            state_.store(s, std::memory_order_release);
-            if (hooked_) return s;
-            hooked_ = true;
+        using source = typename Policy::page_source;
+        const os::keep_errno keep;
+        void* memory = source::reserve(state_bytes(), source::page_size());
+        if (memory != nullptr && !source::commit(memory, state_bytes())) {
+            source::release(memory, state_bytes());
+            memory = nullptr;
         }
-        add_process_hook(hook_);
+        if (memory == nullptr) return existing();
+        auto* s = new (memory) state{};
+        s->gate.create();
+        s->pages.set_limit(Policy::initial_limit());
+        s->bins.use(s->pages);
+        s->bins.gate = &s->gate;
+        state* first = nullptr;
+        if (!state_.compare_exchange_strong(first, s, std::memory_order_acq_rel)) {
+            destroy(s);
+            return first;
+        }
+        add_hook();
         return s;
+    }
+
+    static void add_hook() noexcept
+    {
+        if (!hooked_.exchange(true, std::memory_order_relaxed)) add_process_hook(hook_);
+    }
+
+    static void destroy(state* s) noexcept
+    {
+        s->gate.destroy();
+        s->~state();
+        Policy::page_source::release(s, state_bytes());
     }
 
     static std::size_t state_bytes() noexcept
@@ -261,6 +271,7 @@ private:
         if (!s.bins.lock.is_held() && !s.bins.tiny.lock().is_held() && !s.pages.lock().is_held()) {
             s.pages.inherit();
             s.gate.reopen();
+            add_hook(); // the thread that made the heap may not have come to it
         } else {
             s.pages.abandon();
             state_.store(nullptr, std::memory_order_release);
@@ -275,14 +286,11 @@ private:
         state* s = existing();
         if (s == nullptr || s->pages.statistics().live != 0 || !os::single_threaded()) return;
         state_.store(nullptr, std::memory_order_release);
-        s->gate.destroy();
-        s->~state();
-        Policy::page_source::release(s, state_bytes());
+        destroy(s);
     }
 
     static inline constinit std::atomic<state*> state_{nullptr};
-    static inline constinit spinlock making_{};
-    static inline constinit bool hooked_ = false; // under making_
+    static inline constinit std::atomic<bool> hooked_{false};
     static inline constinit process_hook hook_{before_fork, thaw, after_fork_in_child, unload};
 };
 
