@@ -321,11 +321,12 @@ public:
         through.lock.unlock();
     }
 
-    /// Effects: in a child that no fork handler prepared, and whose one thread holds `own`: makes the
-    /// pool usable. False: a thread that is not there was changing it, and it is lost.
-    bool recover(const cache_base* own) noexcept
+    /// Effects: in a child that no fork handler prepared, and where `own` is what lives on, if that is
+    /// known: makes the pool usable. False: it is not known, or a thread that is not there was
+    /// changing the pool; it is lost.
+    bool recover(bool known, const cache_base* own) noexcept
     {
-        bool quiet = !pages.lock().is_held() && !guests_lock_.is_held();
+        bool quiet = known && !pages.lock().is_held() && !guests_lock_.is_held();
         for (std::uint32_t i = 0; i < size_; ++i) {
             if (i >= leasable() && at(i).lock.is_held()) quiet = false;
             if (at(i).tiny.lock().is_held()) quiet = false;

@@ -209,12 +209,12 @@ private:
         if (p == nullptr) return existing_pool();
         p->pages.set_limit(Policy::initial_limit());
         p->exit_key.template create<&exit_callback_>();
+        add_hook(); // may allocate, and so publish another one
         pool_type* first = nullptr;
         if (!pool_.compare_exchange_strong(first, p, std::memory_order_acq_rel)) {
             p->destroy();
             return first;
         }
-        add_hook();
         return p;
     }
 
@@ -291,9 +291,10 @@ private:
     BINMALLOC_SLOW static void recover(pool_type& p) noexcept
     {
         if (!p.gate.close_wiped()) return; // another thread does
-        if (p.recover(current_)) {
+        // The lease that lives on is this thread's, or else that of nobody knows whom.
+        const bool known = current_->pool == &p || os::single_threaded();
+        if (p.recover(known, current_)) {
             p.gate.reopen();
-            add_hook(); // the thread that made the pool may not have come to it
         } else {
             pool_.store(nullptr, std::memory_order_release);
             p.gate.lose();

@@ -143,7 +143,8 @@ public:
     /// the new size is larger.
     span* move(span* s, std::size_t new_size) noexcept
     {
-        if (s->kind != unit_kind::huge || new_size > detail::max_request) return nullptr;
+        if (s->kind != unit_kind::huge || new_size > detail::max_request || is_abandoned())
+            return nullptr;
         return move_huge(s, mapping::fitting(s, new_size));
     }
 

@@ -209,12 +209,12 @@ private:
         s->pages.set_limit(Policy::initial_limit());
         s->bins.use(s->pages);
         s->bins.gate = &s->gate;
+        add_hook(); // may allocate, and so publish another one
         state* first = nullptr;
         if (!state_.compare_exchange_strong(first, s, std::memory_order_acq_rel)) {
             destroy(s);
             return first;
         }
-        add_hook();
         return s;
     }
 
@@ -271,7 +271,6 @@ private:
         if (!s.bins.lock.is_held() && !s.bins.tiny.lock().is_held() && !s.pages.lock().is_held()) {
             s.pages.inherit();
             s.gate.reopen();
-            add_hook(); // the thread that made the heap may not have come to it
         } else {
             s.pages.abandon();
             state_.store(nullptr, std::memory_order_release);
