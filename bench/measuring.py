@@ -1,17 +1,30 @@
-"""Runs one command under `measure`, on the system's allocator or with the library preloaded."""
+"""Runs one command under `measure`, on the system's allocator or with a library preloaded."""
 
 import hashlib
 import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import building
 
 
 class RunFailed(Exception):
     """A program failed, hung, complained, or printed something else than it should."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A process to start in an empty folder; `output` is a file that it makes there."""
+
+    argv: list
+    environment: dict = field(default_factory=dict)
+    stdin: Path | None = None
+    output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,22 +48,22 @@ class Sample:
 
 
 class Child:
-    """A command that runs under `measure`, with its output in files. A context manager: whatever
-    goes wrong inside, no process of it is left."""
+    """A command that runs under `measure`, with its output in files; `preload` is the library to
+    preload, or None. A context manager: whatever goes wrong inside, no process of it is left."""
 
-    def __init__(self, setup, command, preload):
+    def __init__(self, command, preload):
         self.folder = tempfile.TemporaryDirectory(prefix="binmalloc-bench-")
         self.path = Path(self.folder.name)
         settings = dict(command.environment)
         if preload:
-            settings["LD_PRELOAD"] = str(setup.library)
+            settings["LD_PRELOAD"] = str(preload)
         # A fixed environment: no LD_PRELOAD, PYTHONPATH or locale of the caller's.
         environment = {"PATH": os.environ["PATH"], "HOME": self.folder.name,
                        "TMPDIR": self.folder.name, "LC_ALL": "C"}
         with open(self.path / "stdout", "wb") as out, open(self.path / "stderr", "wb") as err, \
                 open(command.stdin or os.devnull, "rb") as stdin:
             self.process = subprocess.Popen(
-                [setup.tools / "measure", self.path / "usage",
+                [building.TOOLS / "measure", self.path / "usage",
                  *(f"{name}={value}" for name, value in settings.items()), "--", *command.argv],
                 env=environment, cwd=self.path, stdin=stdin, stdout=out, stderr=err,
                 start_new_session=True)
@@ -107,17 +120,32 @@ def sample(usage, digest, wall_s=None):
                   digest=digest)
 
 
-def output_of(setup, command, preload, limit=60):
-    with Child(setup, command, preload) as child:
-        child.wait(limit)
-        return child.read("stdout").decode()
+def run_and_read(command, preload, limit):
+    """Runs the command to its end: what it used, and what it printed."""
+    with Child(command, preload) as child:
+        return child.wait(limit), child.read("stdout").decode()
 
 
-def run_command(setup, command, preload, limit):
+def run_command(command, preload, limit):
     """Runs the command to its end. Its digest covers stdout and the file it makes, if any."""
-    with Child(setup, command, preload) as child:
+    with Child(command, preload) as child:
         usage = child.wait(limit)
         digest = hashlib.sha256(child.read("stdout"))
         if command.output:
             digest.update(child.read(command.output))
         return sample(usage, digest.hexdigest())
+
+
+def require_preload_works(library):
+    """The loader only warns about a library that it cannot preload, and then runs on without it;
+    a library without malloc is not even warned about. Either would compare libc with itself."""
+    if not library.is_file():
+        raise building.NotReady(f"no such library: {library}")
+    asked = Command([sys.executable, building.BENCH / "workloads/which_malloc.py"])
+    try:
+        _, serving = run_and_read(asked, library, limit=60)
+    except RunFailed as failure:
+        raise building.NotReady(f"cannot preload {library}: {failure}") from None
+    serving = serving.strip()
+    if Path(serving).resolve() != library:
+        raise building.NotReady(f"with LD_PRELOAD={library}, malloc is still that of {serving}")

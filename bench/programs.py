@@ -7,17 +7,17 @@ To add one: write a function that makes its inputs and returns a Program, decora
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import measuring
 import redis_server
+from building import BENCH, TOOLS
+from measuring import Command
 
 
 @dataclass(frozen=True)
 class Setup:
-    bench: Path
-    tools: Path     # our own binaries and the generated inputs
     library: Path   # the library to preload
     quick: bool
 
@@ -25,26 +25,16 @@ class Setup:
         return quick if self.quick else full
 
     def workload(self, name):
-        return self.bench / "workloads" / name
+        return BENCH / "workloads" / name
 
     def generate(self, script, size):
         """The output of a workload script, in a file. Made anew each time, for it is quick and a
         stale input is not."""
-        path = self.tools / f"{script}.{size}"
+        path = TOOLS / f"{script}.{size}"
         with open(path, "wb") as output:
             subprocess.run([sys.executable, self.workload(script), str(size)], stdout=output,
                            check=True)
         return path
-
-
-@dataclass(frozen=True)
-class Command:
-    """A process to start in an empty folder; `output` is a file that it makes there."""
-
-    argv: list
-    environment: dict = field(default_factory=dict)
-    stdin: Path | None = None
-    output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +56,7 @@ class Program:
     runner: Callable = measuring.run_command
 
     def run(self, setup, variant, limit):
-        return self.runner(setup, variant.command, variant.preload, limit)
+        return self.runner(variant.command, setup.library if variant.preload else None, limit)
 
 
 @dataclass(frozen=True)
@@ -109,7 +99,7 @@ def python3(setup, name):
 @measured("redis", "redis-benchmark", "redis-check-rdb")
 def redis(setup, name):
     load = redis_server.Load(keys=setup.scale(3_000, 10_000), requests=setup.scale(30_000, 90_000))
-    return Program(name, with_and_without(Command(redis_server.server_argv(setup.tools))),
+    return Program(name, with_and_without(Command(redis_server.server_argv(TOOLS))),
                    runner=load.run)
 
 
@@ -142,7 +132,7 @@ def z3(setup, name):
 
 @measured("g++", "g++")
 def compiler(setup, name):
-    command = Command(["g++", "-std=c++20", "-O1", "-c", setup.bench / "word_index.cpp",
+    command = Command(["g++", "-std=c++20", "-O1", "-c", BENCH / "word_index.cpp",
                        "-o", "word_index.o"], output="word_index.o")
     return Program(name, with_and_without(command))
 
@@ -165,7 +155,7 @@ def word_index(setup, name, threads):
     tree = setup.scale("/usr/include/c++", "/usr/include")
 
     def build(binary):
-        return Command([setup.tools / binary, tree, str(threads)])
+        return Command([TOOLS / binary, tree, str(threads)])
 
     return Program(name, [*with_and_without(build("word_index")),
                           Variant("override", build("word_index_override")),

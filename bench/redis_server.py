@@ -112,8 +112,8 @@ class Load:
         self.filling = b"".join(filling_commands(keys))
         self.reading = b"".join(reading_commands(keys))
 
-    def run(self, setup, command, preload, limit):
-        with measuring.Child(setup, command, preload) as child:
+    def run(self, command, preload, limit):
+        with measuring.Child(command, preload) as child:
             path = str(child.path / "socket")
             digest = hashlib.sha256()
             try:

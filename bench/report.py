@@ -1,7 +1,6 @@
 """Collects the runs of each program, and writes them as a table and as JSON."""
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -88,6 +87,15 @@ def processor():
     return platform.machine()
 
 
+def huge_pages():
+    """When the kernel backs memory with transparent huge pages: always, madvise or never."""
+    try:
+        choices = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return "never"
+    return choices.partition("[")[2].partition("]")[0]
+
+
 def machine():
     compiler = subprocess.run(["g++", "-dumpfullversion"], stdout=subprocess.PIPE, text=True)
     return {
@@ -96,7 +104,13 @@ def machine():
         "kernel": platform.release(),
         "libc": " ".join(platform.libc_ver()),
         "g++": compiler.stdout.strip(),
+        "transparent_hugepages": huge_pages(),
     }
+
+
+def in_words(here):
+    return (f"{here['processor']}, {here['cores']} cores; Linux {here['kernel']}, {here['libc']}, "
+            f"g++ {here['g++']}, transparent huge pages: {here['transparent_hugepages']}")
 
 
 def as_json(here, setup, results, rounds):
@@ -165,8 +179,7 @@ def as_markdown(here, setup, results, rounds):
     failures = [f"- **{result.program.name}** failed: {result.failure}"
                 for result in results if result.failure]
     return "\n".join([
-        f"{here['processor']}, {here['cores']} cores; Linux {here['kernel']}, {here['libc']}, "
-        f"g++ {here['g++']}; library {setup.library.name}; "
+        f"{in_words(here)}; library {setup.library.name}; "
         f"rounds: {rounds}{', quick inputs' if setup.quick else ''}. Medians. "
         "Each pair: system's allocator → binmalloc; ratios below 1 are in binmalloc's favour.",
         "", table(rows), *([""] + failures if failures else []), ""])
@@ -176,7 +189,11 @@ def write(folder, setup, results, rounds):
     """Writes results.json and results.md, and returns the latter's text."""
     here = machine()
     text = as_markdown(here, setup, results, rounds)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(as_json(here, setup, results, rounds))
-    (folder / "results.md").write_text(text)
+    write_files(folder, as_json(here, setup, results, rounds), text)
     return text
+
+
+def write_files(folder, as_json, as_markdown):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(as_json)
+    (folder / "results.md").write_text(as_markdown)

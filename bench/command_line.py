@@ -1,0 +1,54 @@
+"""What the commands run.sh and compare.sh have in common: their arguments and exit statuses."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import building
+
+EXIT_FAILED = 1
+EXIT_NOT_READY = 3
+
+
+class Parser(argparse.ArgumentParser):
+    """For `command`, which runs things of the kind `what`, all of them or those it is told, and
+    writes its results into the folder `out` of the build tree."""
+
+    def __init__(self, command, description, what, names, out):
+        super().__init__(prog=command, description=description,
+                         epilog=f"{what}s: {', '.join(names)}")
+        self.what, self.names = what, names
+        self.add_argument("--quick", action="store_true", help="small inputs, 2 rounds")
+        self.add_argument("--rounds", type=int, metavar="N",
+                          help="runs of each (default 5, with --quick 2)")
+        self.add_argument("--out", type=Path, default=building.BUILD / out, metavar="DIR",
+                          help="where results.json and results.md go "
+                               f"(default {building.BUILD.name}/{out})")
+        self.add_argument(what, nargs="*", metavar=what.upper(),
+                          help="only these (default: all)")
+
+    def parse(self):
+        arguments = self.parse_args()
+        if arguments.rounds is None:
+            arguments.rounds = 2 if arguments.quick else 5
+        if arguments.rounds < 1:
+            self.error("--rounds must be 1 or more")
+
+        chosen = getattr(arguments, self.what)
+        unknown = [name for name in chosen if name not in self.names]
+        if unknown:
+            self.error(f"unknown: {' '.join(unknown)}; there are: {' '.join(self.names)}")
+        setattr(arguments, self.what, chosen or list(self.names))
+        return arguments
+
+
+def run(command, main):
+    """Runs `main` and exits with what it returns."""
+    # As SystemExit, so that a running program is ended too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        sys.exit(main())
+    except building.NotReady as reason:
+        print(f"{command}: {reason}", file=sys.stderr)
+        sys.exit(EXIT_NOT_READY)
