@@ -21,6 +21,7 @@
 #include <binmalloc/fork_gate.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/slab.hpp>
+#include <binmalloc/span_stash.hpp>
 #include <binmalloc/spinlock.hpp>
 #include <binmalloc/tiny_bin.hpp>
 
@@ -39,6 +40,7 @@ struct alignas(64) cache_base {
 
     alignas(64) const void* pool = nullptr; ///< the pool that it is part of; null: none
     fork_gate* gate = nullptr;              ///< the pool's
+    span_stash* stash = nullptr;            ///< of the thread whose cache or guest it is; null: none
     bool leasable = false;                  ///< a member of a pool; not the empty cache, no guest
     std::uint32_t index = 0;                ///< its place there
     std::atomic<bool> made{false};          ///< its bins are initialised
@@ -264,7 +266,8 @@ private:
             if (s->owner == nullptr) s->owner = this;
         } else {
             const unsigned units = Table::slab_units(bin);
-            unit_header* first = pages_->acquire_units(units);
+            unit_header* first = this->stash != nullptr ? this->stash->take(units) : nullptr;
+            if (first == nullptr) first = pages_->acquire_units(units);
             if (first == nullptr) return nullptr;
             s = make_slab(first, units, bin, Table::sizes[bin], this, this);
             forbid(unit_memory(s), units * unit_size);

@@ -13,9 +13,13 @@ inline constexpr unsigned unit_shift = 14;
 inline constexpr std::size_t unit_size = std::size_t{1} << unit_shift;
 
 /// Regions are aligned to their size, so a block's region is its address with the low bits cleared.
-inline constexpr unsigned region_shift = sizeof(void*) == 8 ? 25 : 22;
+/// This is alignment, and the most that one region can be: a heap's first regions are smaller.
+inline constexpr unsigned region_shift = sizeof(void*) == 8 ? 28 : 22;
 inline constexpr std::size_t region_size = std::size_t{1} << region_shift;
 inline constexpr unsigned units_per_region = unsigned{1} << (region_shift - unit_shift);
+
+/// The first region of a page allocator. Each further one is as large as all before it together.
+inline constexpr std::size_t first_region_size = sizeof(void*) == 8 ? region_size / 8 : region_size;
 
 /// One header a cache line: two threads that free into neighbouring slabs do not share one.
 inline constexpr std::size_t header_size = 64;
@@ -26,9 +30,12 @@ inline constexpr std::size_t max_block_size = unit_size;
 /// A slab has at most so many units (a header says in a byte how far it is from the slab's first).
 inline constexpr unsigned max_slab_units = 8;
 
-/// Spans up to an eighth of a region come from regions: several fit, whatever their sizes. Larger
-/// ones have a mapping of their own.
-inline constexpr std::size_t max_span_size = region_size / 8;
+/// Spans up to a quarter of a region come from regions, where they coalesce: freed memory serves any
+/// size again without a system call. Larger ones have a mapping of their own.
+inline constexpr std::size_t max_span_size = region_size / 4;
+
+/// From here on moving a block's pages costs less than copying its content.
+inline constexpr std::size_t min_moved_size = std::size_t{2} << 20;
 
 /// No request may be larger, whatever its alignment: sums of two such sizes never wrap.
 inline constexpr std::size_t max_request = (SIZE_MAX >> 1) - 2 * region_size;

@@ -28,6 +28,7 @@ public:
     {
         this->pool = its_pool;
         this->gate = &its_gate;
+        this->stash = &spans;
         for (std::size_t bin = 0; bin < Table::count; ++bin) this->active[bin] = &lists_[bin];
     }
 
@@ -102,6 +103,8 @@ public:
     // The pool's list of guests.
     guest* next = nullptr;
     guest* previous = nullptr;
+
+    span_stash spans; ///< its stash
 
 private:
     // Effects: moves up to `most` blocks from the front of one list to an empty one, in their order.

@@ -190,18 +190,33 @@ struct heap_operations {
     }
 
 private:
+    // Some cores keep spans for their thread.
+    BINMALLOC_INLINE static span* take_span([[maybe_unused]] Core& core,
+                                            [[maybe_unused]] std::size_t size) noexcept
+    {
+        if constexpr (requires { core.take_span(size); })
+            return core.take_span(size);
+        else
+            return nullptr;
+    }
+
     // Sizes between the fast table and a span, and spans.
     BINMALLOC_OUTLINE static void* allocate_larger(Core& core, std::size_t size) noexcept
     {
-        const bin_index bin = table::of(size);
-        if (bin != table::none) return handed_out(core.allocate_block(bin, size), size);
+        if (size > table::largest) {
+            if (span* s = take_span(core, size)) [[likely]]
+                return handed_out(unit_memory(s), size);
+        } else if (const bin_index bin = table::of(size); bin != table::none) {
+            return handed_out(core.allocate_block(bin, size), size);
+        }
         return allocate_span(core, size, natural_alignment, nullptr);
     }
 
     BINMALLOC_OUTLINE static void* allocate_span(Core& core, std::size_t size,
                                                  std::size_t alignment, bool* zeroed) noexcept
     {
-        span* s = core.allocate_span(size, alignment, zeroed);
+        span* s = size > table::largest && alignment <= unit_size ? take_span(core, size) : nullptr;
+        if (s == nullptr) s = core.allocate_span(size, alignment, zeroed);
         return s != nullptr ? handed_out(Core::pages_type::memory_of(s), size) : nullptr;
     }
 
@@ -212,8 +227,7 @@ private:
         const typename Core::gate_scope scope;
         auto& pages = pages_of<Pages>(s);
         if (pages.resize(s, new_size)) return Pages::memory_of(s);
-        if (s->kind != unit_kind::huge || new_size <= s->bytes || alignment > unit_size)
-            return nullptr;
+        if (new_size <= s->bytes || alignment > unit_size) return nullptr;
         cache_base* home = s->home;
         if (home != nullptr) home->detach(s);
         span* moved = pages.move(s, new_size);

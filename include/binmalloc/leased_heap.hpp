@@ -61,6 +61,17 @@ public:
             countdown_ended(s);
     }
 
+    /// Returns: a span that the thread has freed, if it has one for such a size, else null.
+    BINMALLOC_INLINE static span* take_span(std::size_t size) noexcept
+    {
+        span_stash* stash = current_->stash;
+        if (stash == nullptr || size > max_span_size) [[unlikely]]
+            return nullptr;
+        const auto units = static_cast<unsigned>(divide_up(size, unit_size));
+        unit_header* first = stash->take(units);
+        return first != nullptr ? make_span(first, unit_kind::span, units * unit_size) : nullptr;
+    }
+
     static span* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
     {
         for (const bool last_try : {false, true}) {
@@ -70,8 +81,13 @@ public:
                 if (call.mine() != nullptr) call.mine()->collect();
                 pool_type* p = existing_pool();
                 if (p == nullptr) return nullptr;
+                p->tick();
                 const memcheck::unseen internal(p->is_watched);
-                if (span* s = p->pages.allocate_span(size, alignment, zeroed)) {
+                span_stash* stash = current_->stash;
+                span* s = stash != nullptr && is_for_stash(size, alignment)
+                    ? allocate_span_near(*p, *stash, size, zeroed)
+                    : p->pages.allocate_span(size, alignment, zeroed);
+                if (s != nullptr) {
                     if (p->is_watched) [[unlikely]]
                         memcheck::allocated(pages_type::memory_of(s), size, s->bytes);
                     return s;
@@ -99,6 +115,7 @@ public:
                 m.lock.unlock();
             }
             p->release_idle();
+            p->release_stashes(true);
         }
         p->pages.purge();
     }
@@ -107,7 +124,15 @@ public:
     {
         const gate_scope scope;
         pool_type* p = existing_pool();
-        return p != nullptr ? p->pages.statistics() : page_statistics{};
+        if (p == nullptr) return {};
+        page_statistics now = p->pages.statistics();
+        // What waits in a stash has not come back to the page allocator, but nobody uses it. Threads go
+        // on meanwhile.
+        const std::size_t stashed = p->stashed_bytes();
+        const std::size_t waiting = stashed < now.live ? stashed : now.live;
+        now.live -= waiting;
+        now.dirty += waiting;
+        return now;
     }
 
     static void set_limit(std::size_t bytes) noexcept
@@ -115,6 +140,7 @@ public:
         pool_type* p = pool();
         if (p == nullptr) return;
         p->pages.set_limit(bytes);
+        p->allow_stashes(bytes == SIZE_MAX); // what is in them could not serve other threads
         const page_statistics now = statistics();
         if (now.live + now.dirty > bytes) purge();
     }
@@ -160,9 +186,10 @@ private:
     static void* try_allocate(bin_index bin) noexcept
     {
         const slow_call call;
+        pool_type* p = existing_pool();
+        if (p != nullptr) p->tick();
         if (call.mine() != nullptr) [[likely]]
             return call.mine()->refill(bin);
-        pool_type* p = existing_pool();
         return p != nullptr ? base::allocate_shared(*p, bin) : nullptr;
     }
 
@@ -184,9 +211,43 @@ private:
         if (region_of(p)->magic != region_magic) [[unlikely]]
             os::fatal("free of a pointer that is not from this heap", p);
         h = first_header(h);
+        if (h->kind == unit_kind::span && keep_span(p, static_cast<span*>(h))) return;
         if (h->kind == unit_kind::slab) [[likely]]
             check_block(static_cast<slab*>(h), p, "free of a pointer inside a block");
         if (!deallocate_nearby(p, h)) deallocate_anything(p, h);
+    }
+
+    // Larger ones are rare, and so are larger alignments.
+    static bool is_for_stash(std::size_t size, std::size_t alignment) noexcept
+    {
+        return size > table::largest && size <= max_span_size / 2 && alignment <= unit_size;
+    }
+
+    static span* allocate_span_near(pool_type& p, span_stash& stash, std::size_t size,
+                                    bool* zeroed) noexcept
+    {
+        const auto units = static_cast<unsigned>(divide_up(size, unit_size));
+        unit_header* first = p.acquire_units(stash, units, zeroed);
+        return first != nullptr ? make_span(first, unit_kind::span, units * unit_size) : nullptr;
+    }
+
+    // Effects: keeps a span for the thread's next request. False: it does not.
+    static bool keep_span(const void* p, span* s) noexcept
+    {
+        span_stash* stash = current_->stash;
+        if (stash == nullptr || s->home != nullptr || p != unit_memory(s)
+            || region_holding(s)->pages != stash->pages()) [[unlikely]] return false;
+        const auto units = static_cast<unsigned>(s->bytes / unit_size);
+        s->kind = unit_kind::none;
+        if (stash->keep(s, units)) [[likely]]
+            return true;
+        if (stash->is_full()) {
+            const gate_scope scope;
+            pool_type::release_units(*stash);
+            if (stash->keep(s, units)) return true;
+        }
+        s->kind = unit_kind::span;
+        return false;
     }
 
     // Effects: what needs no lock, as a rule: frees a block of the thread's own cache, through the
@@ -240,6 +301,7 @@ private:
         if (h->kind != unit_kind::slab) {
             const gate_scope scope;
             free_span<pages_type>(p, h);
+            if (pool_type* its_pool = existing_pool()) its_pool->tick();
             return;
         }
         auto* s = static_cast<slab*>(h);

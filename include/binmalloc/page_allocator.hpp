@@ -3,9 +3,9 @@
 // Layer: page allocator. Thread safe with the default lock. Usable by itself: each object is
 // independent and returns everything to the OS when it is destroyed.
 //
-// Spans up to an eighth of a region are runs of units in regions (region_set.hpp); larger ones, and
-// those of very large alignment, have mappings of their own (huge_set.hpp). Both are in a page store,
-// which also limits them and gives freed memory back.
+// Spans up to a quarter of a region are runs of units in regions (region_set.hpp); larger ones, those
+// of very large alignment, and those that grew where there was no room, have mappings of their own
+// (huge_set.hpp). Both are in a page store, which also limits them and gives freed memory back.
 #ifndef BINMALLOC_PAGE_ALLOCATOR_HPP
 #define BINMALLOC_PAGE_ALLOCATOR_HPP
 
@@ -115,10 +115,10 @@ public:
         if (new_size > detail::max_request || is_abandoned()) return false;
         if (new_size <= s->bytes && new_size >= s->bytes / 2) return true;
         if (s->kind == unit_kind::huge)
-            return new_size > detail::max_span_size && resize_huge(s, mapping::fitting(s, new_size));
+            return new_size >= detail::min_moved_size && resize_huge(s, mapping::fitting(s, new_size));
 
         const auto old_count = static_cast<unsigned>(s->bytes / detail::unit_size);
-        const std::size_t new_count = detail::divide_up(new_size | 1, detail::unit_size);
+        const std::size_t new_count = detail::divide_up(new_size != 0 ? new_size : 1, detail::unit_size);
         const unit_run run = detail::run_of(s, old_count);
         if (new_count > old_count) {
             if (new_size > detail::max_span_size) return false;
@@ -138,14 +138,15 @@ public:
         return true;
     }
 
-    /// Effects: moves a huge span's pages, not its content, to where it can have the new size.
+    /// Effects: moves a large span's pages, not its content, to where it can have the new size.
     /// Returns: its new header; null: not possible, nothing has changed. Requires: it is in no list,
     /// the new size is larger.
     span* move(span* s, std::size_t new_size) noexcept
     {
-        if (s->kind != unit_kind::huge || new_size > detail::max_request || is_abandoned())
+        if (s->bytes < detail::min_moved_size || new_size > detail::max_request || is_abandoned())
             return nullptr;
-        return move_huge(s, mapping::fitting(s, new_size));
+        const std::size_t bytes = mapping::fitting(s, new_size);
+        return s->kind == unit_kind::huge ? move_huge(s, bytes) : move_from_region(s, bytes);
     }
 
     /// The block that a span's header describes.
@@ -206,6 +207,7 @@ private:
                 promised_ -= size;
                 if (s != nullptr) {
                     huge_.add(s);
+                    this->note_need(size);
                     return s;
                 }
             }
@@ -222,7 +224,7 @@ private:
         bool due;
         {
             guard held(lock_);
-            kept = s->bytes <= this->dirty_limit() && huge_.keep(s, this->round());
+            kept = s->bytes <= this->most_dirty() && huge_.keep(s, this->round());
             if (!kept) huge_.remove(s);
             due = this->trim_due();
         }
@@ -278,6 +280,39 @@ private:
             return to;
         }
         if (to != nullptr) mapping::destroy(to);
+        return nullptr;
+    }
+
+    // Effects: moves the pages out of a region into a mapping of `bytes`. Null as above.
+    span* move_from_region(span* s, std::size_t bytes) noexcept
+    {
+        const os::keep_errno keep;
+        const unit_run run =
+            detail::run_of(s, static_cast<unsigned>(s->bytes / detail::unit_size));
+        if (!this->promise(s->bytes)) return nullptr;
+        span* halfway = mapping::create(s->bytes, detail::unit_size, static_cast<store*>(this));
+        const bool moved = halfway != nullptr
+            && source::move_out(run.memory(), s->bytes, memory_of(halfway));
+        {
+            guard held(lock_);
+            promised_ -= s->bytes;
+            if (moved) huge_.add(halfway);
+        }
+        // To the kernel a mapping's lead and block are one or two, so it grows by moving once more.
+        span* to = moved ? move_huge(halfway, bytes) : nullptr;
+        if (to != nullptr) {
+            s->kind = unit_kind::none;
+            guard held(lock_);
+            regions_.release(run, true);
+            return to;
+        }
+        if (moved) {
+            if (!source::move_out(memory_of(halfway), run.bytes(), run.memory()))
+                std::memcpy(run.memory(), memory_of(halfway), run.bytes());
+            forget_huge(halfway);
+        } else if (halfway != nullptr) {
+            mapping::destroy(halfway);
+        }
         return nullptr;
     }
 };

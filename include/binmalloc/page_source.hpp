@@ -21,6 +21,8 @@ concept page_source = requires(void* p, std::size_t n) {
     { S::release(p, n) } noexcept -> std::same_as<void>;
     { S::extend(p, n, n) } noexcept -> std::same_as<bool>;
     { S::move(p, n, p, n) } noexcept -> std::same_as<bool>;
+    { S::move_out(p, n, p) } noexcept -> std::same_as<bool>;
+    { S::use_huge_pages(p, n, true) } noexcept -> std::same_as<void>;
 };
 
 /// mmap and munmap, or VirtualAlloc and VirtualFree.
@@ -41,6 +43,14 @@ struct os_pages {
     {
         return os::move(p, size, to, to_size);
     }
+    static bool move_out(void* p, std::size_t size, void* to) noexcept
+    {
+        return os::move_out(p, size, to);
+    }
+    static void use_huge_pages(void* p, std::size_t size, bool yes) noexcept
+    {
+        os::use_huge_pages(p, size, yes);
+    }
 };
 static_assert(page_source<os_pages>);
 
@@ -49,15 +59,25 @@ struct default_footprint {
     /// Milliseconds that a freed span keeps its memory for reuse, at least; at most twice that.
     static constexpr std::uint64_t purge_delay_ms = 500;
 
-    /// Freed memory that may wait for reuse, whatever the live size: bytes. A program that frees and
-    /// allocates one block of this size makes no system call.
-    static constexpr std::size_t dirty_floor = std::size_t{64} << 20;
+    /// Freed memory that may always wait for reuse: bytes. More of it may where the program turns out
+    /// to need it again at once.
+    static constexpr std::size_t dirty_floor = std::size_t{1} << 20;
 
-    /// Freed memory that may wait for reuse as a share of the live size: 1 / dirty_divisor.
-    static constexpr std::size_t dirty_divisor = 4;
+    /// The most that may wait for reuse: so many bytes, or the live size / dirty_divisor if that is
+    /// more.
+    static constexpr std::size_t dirty_ceiling = std::size_t{128} << 20;
+    static constexpr std::size_t dirty_divisor = 2;
 
     /// The most that one call gives back before it returns to its caller: bytes.
     static constexpr std::size_t purge_step = std::size_t{8} << 20;
+
+    /// A heap that has so many bytes of address space asks for huge pages in further regions; SIZE_MAX:
+    /// never. They are faster to fault in and to access, and cost memory where it is used sparsely.
+    static constexpr std::size_t huge_pages_from = std::size_t{64} << 20;
+
+    /// Freed spans that all threads together may keep for their own next requests: bytes, shared out
+    /// evenly, and twice as much for those who come first.
+    static constexpr std::size_t stash_bytes = std::size_t{32} << 20;
 
     /// Blocks freed for other caches that one cache may hold back: bytes, and blocks per owner.
     static constexpr std::size_t outbox_bytes = std::size_t{64} << 10;
@@ -68,8 +88,11 @@ template <class F>
 concept footprint_policy = requires {
     { F::purge_delay_ms } -> std::convertible_to<std::uint64_t>;
     { F::dirty_floor } -> std::convertible_to<std::size_t>;
+    { F::dirty_ceiling } -> std::convertible_to<std::size_t>;
     { F::dirty_divisor } -> std::convertible_to<std::size_t>;
+    { F::huge_pages_from } -> std::convertible_to<std::size_t>;
     { F::purge_step } -> std::convertible_to<std::size_t>;
+    { F::stash_bytes } -> std::convertible_to<std::size_t>;
     { F::outbox_bytes } -> std::convertible_to<std::size_t>;
     { F::outbox_blocks } -> std::convertible_to<std::uint32_t>;
     requires F::dirty_divisor > 0 && F::outbox_blocks > 0;

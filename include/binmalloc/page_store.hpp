@@ -2,9 +2,12 @@
 //
 // Layer: page allocator. Thread safe with the default lock.
 //
-// Freed memory waits for reuse until it is older than the footprint's delay or more than its share of
-// what is live; both are checked as the allocator is used. purge() does not wait. The lock is never
-// held across a system call that gives memory back: a run leaves the set first.
+// Freed memory waits for reuse until it is older than the footprint's delay, or there is too much of
+// it; both are checked as the allocator is used. purge() does not wait. How much is too much is
+// learned, between the footprint's bounds: what was given back and is needed again at once raises the
+// allowance, what nobody needs for the delay lowers it. So a program that works through large amounts
+// again and again soon makes no system calls, and one that frees all it has, has given it back then.
+// The lock is never held across a system call that gives memory back: a run leaves the set first.
 //
 // What is handed out and what waits for reuse together never pass the limit. A call that takes more
 // of the system's memory says so first (promise), and keeps to it or takes it back.
@@ -72,23 +75,37 @@ public:
     // For the layers above.
 
     /// Returns: the header of `count` units, or null. Their headers are the caller's to fill.
-    unit_header* acquire_units(unsigned count) noexcept
+    unit_header* acquire_units(unsigned count, bool* zeroed = nullptr) noexcept
     {
-        bool zeroed;
-        const unit_run run = acquire_run(count, 1, zeroed);
+        unsigned exactly = count;
+        return acquire_units(count, exactly, zeroed);
+    }
+
+    /// As acquire_units(count), but takes up to `most` units if that makes no difference to the memory
+    /// in use; then `most` says how many these are.
+    unit_header* acquire_units(unsigned count, unsigned& most, bool* zeroed) noexcept
+    {
+        bool unused;
+        const unit_run run = acquire_run(count, 1, zeroed != nullptr ? *zeroed : unused, most - count);
+        most = run.count;
         return run ? run.header() : nullptr;
     }
 
     /// Effects: frees units. Requires: their headers say unit_kind::none and no owner.
     void release_units(unit_header* first, unsigned count) noexcept
     {
+        release_units(&first, &count, 1);
+    }
+
+    /// Effects: frees several runs of units: their first headers and their lengths.
+    void release_units(unit_header* const* first, const std::uint32_t* count, unsigned runs) noexcept
+    {
         if (is_abandoned()) return;
-        const unit_run run = run_of(first, count);
-        forbid(run.memory(), run.bytes());
+        for (unsigned i = 0; i < runs; ++i) forbid(unit_memory(first[i]), count[i] * unit_size);
         bool due;
         {
             guard held(lock_);
-            regions_.release(run);
+            for (unsigned i = 0; i < runs; ++i) regions_.release(run_of(first[i], count[i]));
             due = trim_due();
         }
         if (due) [[unlikely]]
@@ -127,6 +144,9 @@ public:
 
     const Lock& lock() const noexcept { return lock_; }
 
+    /// Counts the footprint's delays that have passed, as far as the allocator was used.
+    std::uint32_t round() const noexcept { return round_.load(std::memory_order_relaxed); }
+
 protected:
     enum trim_mode : bool { trim_aged, trim_all };
 
@@ -136,7 +156,8 @@ protected:
         return source::commit(run.memory(), run.bytes());
     }
 
-    unit_run acquire_run(unsigned count, unsigned alignment, bool& zeroed) noexcept
+    unit_run acquire_run(unsigned count, unsigned alignment, bool& zeroed,
+                         unsigned more = 0) noexcept
     {
         if (is_abandoned()) [[unlikely]]
             return {};
@@ -145,6 +166,7 @@ protected:
         {
             guard held(lock_);
             run = acquire_within_limit(count, alignment, zeroed);
+            if (run && more != 0 && limit() == SIZE_MAX) regions_.widen(run, more, zeroed);
             due = trim_due();
         }
         if (!run) [[unlikely]]
@@ -163,7 +185,20 @@ protected:
     unit_run acquire_within_limit(unsigned count, unsigned alignment, bool& zeroed) noexcept
     {
         if (held_bytes() > limit()) return {};
-        return regions_.acquire(count, alignment, units_below_limit(), zeroed);
+        const std::size_t clean_before = regions_.clean_taken();
+        const unit_run run = regions_.acquire(count, alignment, units_below_limit(), zeroed);
+        note_need((regions_.clean_taken() - clean_before) * unit_size);
+        return run;
+    }
+
+    // Under the lock: so much comes from the system. If as much was given back just now, that was too
+    // early.
+    void note_need(std::size_t bytes) noexcept
+    {
+        const std::size_t regretted = bytes < given_back_ ? bytes : given_back_;
+        given_back_ -= regretted;
+        allowance_ += regretted + regretted / 4;
+        if (allowance_ > most_dirty()) allowance_ = most_dirty();
     }
 
     BINMALLOC_SLOW unit_run acquire_from_new_region(unsigned count, unsigned alignment,
@@ -171,8 +206,8 @@ protected:
     {
         const std::size_t needed = (first_unit + count + alignment) * unit_size;
         for (const bool last_try : {false, true}) {
-            // Where address space is short, a region's front alone will do: its headers are there.
-            for (std::size_t size = region_size; size >= needed; size /= 2) {
+            // Where address space is short, less than that will do.
+            for (std::size_t size = next_region_size(needed); size >= needed; size /= 2) {
                 if (!is_allowed(count * unit_size)) break;
                 void* p = source::reserve(size, region_size);
                 if (p == nullptr) continue;
@@ -180,8 +215,11 @@ protected:
                     source::release(p, size);
                     continue;
                 }
+                auto* r = new (p) region;
+                r->huge_pages = reserved_regions() >= Footprint::huge_pages_from;
+                if (r->huge_pages) use_huge_pages(r, size, true);
                 guard held(lock_);
-                regions_.add(new (p) region, static_cast<unsigned>(size / unit_size), this);
+                regions_.add(r, static_cast<unsigned>(size / unit_size), this);
                 return acquire_within_limit(count, alignment, zeroed);
             }
             if (!last_try) trim(trim_all);
@@ -190,6 +228,22 @@ protected:
             if (const unit_run run = acquire_within_limit(count, alignment, zeroed)) return run;
         }
         return {};
+    }
+
+    // A region is as large as those before it together: few for a large heap, small for a small one.
+    // Its headers are at its front, so it need not be whole.
+    std::size_t next_region_size(std::size_t needed) const noexcept
+    {
+        const std::size_t before = reserved_regions();
+        std::size_t size = first_region_size;
+        while (size < region_size && (size < needed || size < before)) size *= 2;
+        return size;
+    }
+
+    std::size_t reserved_regions() const noexcept
+    {
+        guard held(lock_);
+        return regions_.reserved_bytes();
     }
 
     // Effects: counts memory as taken before it is, if the limit allows it.
@@ -214,23 +268,22 @@ protected:
         return held_bytes() < most ? (most - held_bytes()) / unit_size : 0;
     }
 
-    std::uint32_t round() const noexcept { return round_; }
 
     bool is_abandoned() const noexcept { return abandoned_.load(std::memory_order_relaxed); }
 
     // Under the lock. The clock is read at every 16th call only.
     bool trim_due() noexcept
     {
-        const std::size_t dirty = dirty_bytes();
-        if (dirty == 0) return false;
-        if (dirty > dirty_limit() || aging_) return true;
+        if (dirty_bytes() > dirty_limit()) shrinking_ = true;
+        if (shrinking_ || aging_) return true;
         if (++calls_ % 16 != 0) return false;
         const std::uint64_t now = os::now_ms();
         if (now - aged_at_ < Footprint::purge_delay_ms) return false;
         // What was dirty a round ago and is so still goes now; the rest begins to age.
         aged_at_ = now;
-        ++round_;
+        round_.store(round() + 1, std::memory_order_relaxed);
         aging_ = true;
+        given_back_ = 0;
         return true;
     }
 
@@ -244,21 +297,34 @@ protected:
         for (std::size_t given = 0; mode == trim_all || given < Footprint::purge_step;) {
             unit_run run;
             span* idle;
+            bool scattered = false;
             {
                 guard held(lock_);
-                const bool all = mode == trim_all || dirty_bytes() > dirty_limit();
+                if (dirty_bytes() <= dirty_target()) shrinking_ = false;
+                const bool all = mode == trim_all || shrinking_;
                 if ((!all && !aging_) || frozen_) return;
-                idle = huge_.take_idle(all ? round_ + 1 : round_ - 1);
+                idle = huge_.take_idle(all ? round() + 1 : round() - 1);
                 if (idle != nullptr) {
                     huge_.remove(idle);
-                } else if (run = regions_.take_dirty(!all, page_units); !run) {
+                } else if (run = regions_.take_dirty(!all, huge_page_units); run) {
+                    // Huge pages stay whole.
+                } else if (run = regions_.take_dirty(!all, page_units); run) {
+                    // The system might fill the holes with huge pages again.
+                    scattered = run.where->huge_pages;
+                    if (scattered) run.where->huge_pages = false;
+                } else {
                     if (aging_) regions_.age();
                     aging_ = false;
+                    shrinking_ = false;
                     return;
                 }
                 ++away_;
+                const std::size_t bytes = idle != nullptr ? idle->bytes : run.bytes();
+                given += bytes;
+                if (mode == trim_aged) note_given_back(bytes, all);
             }
-            given += idle != nullptr ? idle->bytes : run.bytes();
+            if (scattered)
+                use_huge_pages(run.where, run.where->unit_count * unit_size, false);
             bool done = true;
             if (idle != nullptr)
                 mapping::destroy(idle);
@@ -286,10 +352,19 @@ protected:
     // What counts for the limit.
     std::size_t held_bytes() const noexcept { return live_bytes() + dirty_bytes() + promised_; }
 
-    std::size_t dirty_limit() const noexcept
+    std::size_t most_dirty() const noexcept
     {
         const std::size_t share = live_bytes() / Footprint::dirty_divisor;
-        return share > Footprint::dirty_floor ? share : std::size_t{Footprint::dirty_floor};
+        return share > Footprint::dirty_ceiling ? share : std::size_t{Footprint::dirty_ceiling};
+    }
+
+    std::size_t dirty_limit() const noexcept
+    {
+        const std::size_t most = most_dirty();
+        std::size_t least = live_bytes() / 32;
+        if (least < Footprint::dirty_floor) least = Footprint::dirty_floor;
+        const std::size_t wanted = allowance_ > least ? allowance_ : least;
+        return wanted < most ? wanted : most;
     }
 
     mutable Lock lock_;
@@ -304,10 +379,41 @@ private:
         return bytes == 0 || (bytes <= limit() && held_bytes() <= limit() - bytes);
     }
 
+    // Below the limit, or each further free would be a system call.
+    std::size_t dirty_target() const noexcept
+    {
+        const std::size_t most = dirty_limit();
+        const std::size_t step = most / 8;
+        const std::size_t least_step = Footprint::dirty_floor / 2;
+        return most - (step > least_step ? step : least_step);
+    }
+
+    // Under the lock.
+    void note_given_back(std::size_t bytes, bool early) noexcept
+    {
+        if (early)
+            given_back_ += bytes;
+        else
+            allowance_ -= bytes < allowance_ ? bytes : allowance_;
+    }
+
+    static void use_huge_pages(region* r, std::size_t size, bool yes) noexcept
+    {
+        // Not for the headers, of which few are ever written.
+        constexpr std::size_t front = align_up(first_unit * unit_size, huge_page_size);
+        if (size > front) source::use_huge_pages(offset(r, front), size - front, yes);
+    }
+
+    static constexpr std::size_t huge_page_size = std::size_t{2} << 20;
+    static constexpr unsigned huge_page_units = huge_page_size / unit_size;
+
+    bool shrinking_ = false; // there was too much, and the target is not reached yet
+    std::size_t allowance_ = 0;
+    std::size_t given_back_ = 0; // in this round, because there was too much
     bool aging_ = false;  // a round of trimming has not come to its end
     bool frozen_ = false; // a fork is on its way
     unsigned away_ = 0;   // runs that are out of the sets to be given back
-    std::uint32_t round_ = 0;
+    std::atomic<std::uint32_t> round_{0};
     std::uint32_t calls_ = 0;
     std::uint64_t aged_at_ = 0;
     std::atomic<bool> abandoned_{false};

@@ -97,7 +97,7 @@ struct alignas(header_size) span : unit_header {
 static_assert(sizeof(span) == header_size);
 
 /// Says that an address really is a region; one value per layout of this file.
-inline constexpr std::uint64_t region_magic = 0x62696e6d616c0002;
+inline constexpr std::uint64_t region_magic = 0x62696e6d616c0003;
 
 using unit_bitmap = bitmap<units_per_region>;
 
@@ -114,6 +114,8 @@ struct region {
     std::uint32_t free_units;
     std::uint32_t dirty_units;///< free units that may hold memory
     std::uint32_t longest;    ///< no free run is longer
+    std::uint32_t lowest;     ///< no unit before it is free
+    bool huge_pages;          ///< were asked for
     std::uint32_t idle_since; ///< a cached huge mapping: the round of trimming when it came
     unit_bitmap free;
     unit_bitmap dirty;        ///< written since the OS last gave or took the memory

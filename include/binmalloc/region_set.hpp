@@ -35,6 +35,10 @@ public:
     std::size_t live_units() const noexcept { return live_units_; }
     std::size_t dirty_units() const noexcept { return dirty_units_; }
     std::size_t reserved_bytes() const noexcept { return reserved_bytes_; }
+
+    /// Units that have been taken clean, ever.
+    std::size_t clean_taken() const noexcept { return clean_taken_; }
+
     region* first_region() const noexcept { return all_; }
 
     /// Effects: makes the units of a new region available. Requires: its memory is zero, its header
@@ -47,6 +51,7 @@ public:
         r->free.set(first_unit, unit_count - first_unit);
         r->free_units = unit_count - first_unit;
         r->longest = r->free_units;
+        r->lowest = first_unit;
         reserved_bytes_ += unit_count * unit_size;
         r->next_all = all_;
         if (all_ != nullptr) all_->previous_all = r;
@@ -60,6 +65,7 @@ public:
     unit_run acquire(unsigned count, unsigned alignment, std::size_t most_clean,
                      bool& zeroed) noexcept
     {
+        if (count >= first_large) return acquire_large(count, alignment, most_clean, zeroed);
         for (unsigned bin = floor_log2(count); bin < bin_count; ++bin) {
             for (region *r = bins_[bin], *next; r != nullptr; r = next) {
                 next = r->next;
@@ -75,6 +81,20 @@ public:
         return {};
     }
 
+    /// Effects: takes up to `most` free units that follow a run, as long as they are as clean or as dirty
+    /// as its last.
+    void widen(unit_run& run, unsigned most, bool zeroed) noexcept
+    {
+        const region* r = run.where;
+        const unsigned begin = run.first + run.count;
+        const unsigned limit = most < r->unit_count - begin ? begin + most : r->unit_count;
+        const unsigned end = find_bit(begin, limit, [r, zeroed](unsigned i) {
+            return ~r->free.word(i) | (zeroed ? r->dirty.word(i) : ~r->dirty.word(i));
+        });
+        take({run.where, begin, end - begin});
+        run.count += end - begin;
+    }
+
     /// Effects: takes the `count` units that follow a run, if all are free and at most `most_clean` of
     /// them clean. False: nothing changed.
     bool acquire_after(const unit_run& run, unsigned count, std::size_t most_clean) noexcept
@@ -88,13 +108,11 @@ public:
         return true;
     }
 
-    /// Effects: units that were handed out are free and dirty.
-    void release(const unit_run& run) noexcept
+    /// Effects: units that were handed out are free, and dirty unless their memory has gone.
+    void release(const unit_run& run, bool clean = false) noexcept
     {
         live_units_ -= run.count;
-        dirty_units_ += run.count;
-        run.where->dirty_units += run.count;
-        insert(run);
+        put_back(run, clean);
     }
 
     /// Effects: marks all dirty units as aging. Returns: if there are any.
@@ -123,7 +141,7 @@ public:
                 return r->free.word(i) & (aging_only ? r->aging.word(i) : r->dirty.word(i));
             };
             const auto others = [&candidates](unsigned i) { return ~candidates(i); };
-            for (unsigned end = first_unit;;) {
+            for (unsigned end = r->lowest;;) {
                 const unsigned begin = find_bit(end, r->unit_count, candidates);
                 if (begin == r->unit_count) break;
                 end = find_bit(begin, r->unit_count, others);
@@ -141,7 +159,7 @@ public:
         return {};
     }
 
-    /// Effects: a run from take_dirty() is free again; clean if its memory was given back.
+    /// Effects: a run from take_dirty() is free again, and dirty unless its memory has gone.
     void put_back(const unit_run& run, bool clean) noexcept
     {
         if (clean) {
@@ -167,6 +185,54 @@ public:
 private:
     // One for each power of two up to a whole region; regions without a free unit are in none.
     static constexpr unsigned bin_count = floor_log2(units_per_region) + 1;
+
+    // Spans from here on (4 MiB) are worth a look at all places: faulting in the pages of a clean one
+    // takes far longer.
+    static constexpr unsigned first_large = 256;
+
+    // Takes the place with the fewest clean units, and of those the tightest.
+    BINMALLOC_OUTLINE unit_run acquire_large(unsigned count, unsigned alignment,
+                                             std::size_t most_clean, bool& zeroed) noexcept
+    {
+        unit_run best;
+        std::size_t best_clean = most_clean;
+        unsigned best_length = ~0u;
+        for (unsigned bin = floor_log2(count); bin < bin_count; ++bin) {
+            for (region *r = bins_[bin], *next; r != nullptr; r = next) {
+                next = r->next;
+                unsigned longest = 0;
+                each_free_run(r, [&](unsigned begin, unsigned end) {
+                    if (end - begin > longest) longest = end - begin;
+                    const auto first = static_cast<unsigned>(align_up(begin, alignment));
+                    if (first >= end || end - first < count) return;
+                    const auto last = static_cast<unsigned>(align_down(end - count, alignment));
+                    for (const unsigned place : {first, last}) {
+                        const unit_run run{r, place, count};
+                        const std::size_t clean = clean_units(run);
+                        if (clean > best_clean
+                            || (clean == best_clean && best && end - begin >= best_length)) continue;
+                        best = run;
+                        best_clean = clean;
+                        best_length = end - begin;
+                    }
+                });
+                if (longest < r->longest) set_longest(r, longest);
+            }
+        }
+        if (best) zeroed = take(best);
+        return best;
+    }
+
+    template <class Visit>
+    static void each_free_run(const region* r, Visit visit) noexcept
+    {
+        for (unsigned end = r->lowest;;) {
+            const unsigned begin = r->free.next_set(end, r->unit_count);
+            if (begin == r->unit_count) return;
+            end = r->free.next_clear(begin, r->unit_count);
+            visit(begin, end);
+        }
+    }
 
     static bool all_aging(const region* r) noexcept
     {
@@ -197,7 +263,7 @@ private:
     {
         const unsigned limit = r->unit_count;
         const auto inverse = [&word](unsigned i) { return ~word(i); };
-        for (unsigned end = first_unit;;) {
+        for (unsigned end = r->lowest;;) {
             const unsigned begin = find_bit(end, limit, word);
             if (begin == limit) return limit;
             end = find_bit(begin, limit, inverse);
@@ -222,8 +288,10 @@ private:
         r->aging.clear(run.first, run.count);
         r->free_units -= run.count;
         r->dirty_units -= dirty;
+        if (run.first == r->lowest) r->lowest = run.first + run.count;
         dirty_units_ -= dirty;
         live_units_ += run.count;
+        clean_taken_ += run.count - dirty;
         return dirty == 0;
     }
 
@@ -232,7 +300,8 @@ private:
         region* r = run.where;
         r->free.set(run.first, run.count);
         r->free_units += run.count;
-        const unsigned begin = r->free.run_start(run.first, first_unit);
+        if (run.first < r->lowest) r->lowest = run.first;
+        const unsigned begin = r->free.run_start(run.first, r->lowest);
         const unsigned end = r->free.next_clear(run.first + run.count, r->unit_count);
         if (end - begin > r->longest) set_longest(r, end - begin);
     }
@@ -265,6 +334,7 @@ private:
     region* all_ = nullptr;
     std::size_t live_units_ = 0;
     std::size_t dirty_units_ = 0; // free ones
+    std::size_t clean_taken_ = 0;
     std::size_t reserved_bytes_ = 0;
 };
 

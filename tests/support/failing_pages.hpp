@@ -25,6 +25,8 @@ namespace binmalloc_test {
 struct frugal_footprint : binmalloc::default_footprint {
     static constexpr std::uint64_t purge_delay_ms = 0;
     static constexpr std::size_t dirty_floor = 0;
+    static constexpr std::size_t dirty_ceiling = 0;
+    static constexpr std::size_t stash_bytes = 0;
     static constexpr std::size_t dirty_divisor = std::size_t{1} << 30;
     static constexpr std::size_t outbox_bytes = 0;
     static constexpr std::uint32_t outbox_blocks = 1;
@@ -74,6 +76,10 @@ struct failing_pages : binmalloc::os_pages {
         if (refused() || !os_pages::extend(pages, size, new_size)) return false;
         reserved_bytes += new_size - size;
         return true;
+    }
+    static bool move_out(void* from, std::size_t size, void* to) noexcept
+    {
+        return !refused() && os_pages::move_out(from, size, to);
     }
     static bool move(void* from, std::size_t size, void* to, std::size_t to_size) noexcept
     {

@@ -17,6 +17,10 @@
 //   extend(p, size, new_size)     grows or shrinks a reservation in place; false: not possible
 //   move(p, size, to, to_size)    moves the pages of a reservation onto the front of another one
 //                                 and ends the first; false: not possible, nothing has changed
+//   move_out(p, size, to)         moves the pages of a part of a reservation onto a part of another
+//                                 one; the first stays and reads as zero. False as with move()
+//   use_huge_pages(p, size, yes)  asks for larger OS pages where memory is first written, or no
+//                                 longer; a hint
 //   is_mapped(p)                  there is memory at the address, as far as the system tells
 //   clear_on_fork(p, size)        from now on the memory reads as zero in a forked child; false: the
 //                                 system cannot do that
@@ -28,6 +32,8 @@
 //   now_ms()                      milliseconds of a clock that never goes back; cheap, coarse
 // Process and threads.
 //   thread_id()                   a number that no other living thread has, never 0
+//   barrier_on_all_threads()      every thread of the process passes a full memory barrier; false: the
+//                                 system has no such call
 //   single_threaded()             this thread is certainly the only one
 //   thread_exit_key               calls back at the end of each thread that armed it;
 //                                 thread_locals_outlive_exit says if thread_local objects without

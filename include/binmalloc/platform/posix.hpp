@@ -20,6 +20,9 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#if defined(__linux__)
+#    include <sys/syscall.h>
+#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -103,6 +106,15 @@ inline void release(void* p, std::size_t size) noexcept
         release_leftovers();
 }
 
+/// As map(), but null if it is not at such an alignment.
+inline void* map_aligned(std::uintptr_t hint, std::size_t size, std::size_t alignment) noexcept
+{
+    void* p = map(detail::pointer_at(hint), size);
+    if (p == nullptr || detail::is_aligned(p, alignment)) return p;
+    release(p, size);
+    return nullptr;
+}
+
 inline void* reserve(std::size_t size, std::size_t alignment) noexcept
 {
     // Kernels place mappings side by side, so the second region is aligned where the first was.
@@ -110,17 +122,21 @@ inline void* reserve(std::size_t size, std::size_t alignment) noexcept
     if (p == nullptr || detail::is_aligned(p, alignment)) return p;
     release(p, size);
 
-    // The aligned address just below is nearly always free, and asking for it needs no more address
-    // space than the caller wants: that matters under `ulimit -v`.
-    void* hint = detail::pointer_at(detail::align_down(detail::address_of(p), alignment));
-    p = map(hint, size);
-    if (p == nullptr || detail::is_aligned(p, alignment)) return p;
-    release(p, size);
+    // The aligned address just below is nearly always free.
+    std::uintptr_t below = detail::align_down(detail::address_of(p), alignment);
+    if (void* there = map_aligned(below, size, alignment)) return there;
 
     const std::size_t slack = alignment - page_size();
     if (size > SIZE_MAX - slack) return nullptr;
     p = map(nullptr, size + slack);
-    if (p == nullptr) return nullptr;
+    if (p == nullptr) {
+        // Under `ulimit -v` there may be room for what is wanted and no more.
+        for (int tries = 32; tries > 0 && below > alignment; --tries) {
+            below -= alignment;
+            if (void* there = map_aligned(below, size, alignment)) return there;
+        }
+        return nullptr;
+    }
     const auto start = detail::address_of(p);
     const auto aligned = detail::align_up(start, alignment);
     if (aligned != start) release(p, aligned - start);
@@ -139,6 +155,15 @@ inline bool decommit(void* p, std::size_t size) noexcept
     // Elsewhere MADV_DONTNEED is a hint that keeps the content; mapping anew is exact.
     return mmap(p, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
         != MAP_FAILED;
+#endif
+}
+
+inline void use_huge_pages([[maybe_unused]] void* p, [[maybe_unused]] std::size_t size,
+                           [[maybe_unused]] bool yes) noexcept
+{
+#if defined(MADV_HUGEPAGE)
+    const keep_errno keep;
+    madvise(p, size, yes ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 #endif
 }
 
@@ -182,6 +207,17 @@ inline bool move([[maybe_unused]] void* p, [[maybe_unused]] std::size_t size,
 #endif
 }
 
+inline bool move_out([[maybe_unused]] void* p, [[maybe_unused]] std::size_t size,
+                     [[maybe_unused]] void* to) noexcept
+{
+#if defined(MREMAP_DONTUNMAP)
+    // Linux 5.7. Unmapping and mapping anew would leave a hole for other threads' mappings.
+    return mremap(p, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) != MAP_FAILED;
+#else
+    return false;
+#endif
+}
+
 inline unsigned cpu_count() noexcept
 {
 #if defined(__linux__)
@@ -199,6 +235,20 @@ inline unsigned cpu_count() noexcept
 }
 
 inline std::uintptr_t thread_id() noexcept { return detail::address_of(&errno); }
+
+inline bool barrier_on_all_threads() noexcept
+{
+#if defined(__linux__) && defined(SYS_membarrier)
+    const keep_errno keep;
+    constexpr int private_expedited = 1 << 3; // Linux 4.14
+    constexpr int register_private_expedited = 1 << 4;
+    if (syscall(SYS_membarrier, private_expedited, 0) == 0) return true;
+    return syscall(SYS_membarrier, register_private_expedited, 0) == 0
+        && syscall(SYS_membarrier, private_expedited, 0) == 0;
+#else
+    return false;
+#endif
+}
 
 /// Effects: reads what the kernel counts: /proc/self/task has a folder for each thread.
 inline bool single_threaded() noexcept

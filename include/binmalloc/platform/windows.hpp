@@ -121,15 +121,22 @@ inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
 /// Cannot be told cheaply: a wrong pointer faults.
 inline bool is_mapped(const void*) noexcept { return true; }
 
+inline void use_huge_pages(void*, std::size_t, bool) noexcept {}
+
 inline bool clear_on_fork(void*, std::size_t) noexcept { return false; }
 
 inline bool move(void*, std::size_t, void*, std::size_t) noexcept { return false; }
+
+inline bool move_out(void*, std::size_t, void*) noexcept { return false; }
 
 inline unsigned cpu_count() noexcept
 {
     const unsigned long count = GetActiveProcessorCount(win::all_processor_groups);
     return count > 0 ? static_cast<unsigned>(count) : 1;
 }
+
+// FlushProcessWriteBuffers() would be it, but does nothing under Wine.
+inline bool barrier_on_all_threads() noexcept { return false; }
 
 inline std::uintptr_t thread_id() noexcept { return GetCurrentThreadId(); }
 
