@@ -66,14 +66,14 @@ struct default_footprint {
     /// The most that may wait for reuse: so many bytes, or the live size / dirty_divisor if that is
     /// more.
     static constexpr std::size_t dirty_ceiling = std::size_t{128} << 20;
-    static constexpr std::size_t dirty_divisor = 2;
+    static constexpr std::size_t dirty_divisor = 1;
 
     /// The most that one call gives back before it returns to its caller: bytes.
     static constexpr std::size_t purge_step = std::size_t{8} << 20;
 
     /// A heap that has so many bytes of address space asks for huge pages in further regions; SIZE_MAX:
     /// never. They are faster to fault in and to access, and cost memory where it is used sparsely.
-    static constexpr std::size_t huge_pages_from = std::size_t{64} << 20;
+    static constexpr std::size_t huge_pages_from = SIZE_MAX;
 
     /// Freed spans that all threads together may keep for their own next requests: bytes, shared out
     /// evenly, and twice as much for those who come first.

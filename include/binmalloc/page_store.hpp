@@ -361,7 +361,7 @@ protected:
     std::size_t dirty_limit() const noexcept
     {
         const std::size_t most = most_dirty();
-        std::size_t least = live_bytes() / 32;
+        std::size_t least = live_bytes() / 8;
         if (least < Footprint::dirty_floor) least = Footprint::dirty_floor;
         const std::size_t wanted = allowance_ > least ? allowance_ : least;
         return wanted < most ? wanted : most;

@@ -131,30 +131,15 @@ public:
     /// of the set, for the caller to unmap: then the run begins at unit 0. Empty: there is none.
     unit_run take_dirty(bool aging_only, unsigned alignment) noexcept
     {
-        for (region* r = all_; r != nullptr; r = r->next_all) {
-            if (r->free_units == r->unit_count - first_unit && (!aging_only || all_aging(r))) {
-                remove(r);
-                return {r, 0, r->unit_count};
-            }
-            if (r->dirty_units == 0) continue;
-            const auto candidates = [r, aging_only](unsigned i) {
-                return r->free.word(i) & (aging_only ? r->aging.word(i) : r->dirty.word(i));
-            };
-            const auto others = [&candidates](unsigned i) { return ~candidates(i); };
-            for (unsigned end = r->lowest;;) {
-                const unsigned begin = find_bit(end, r->unit_count, candidates);
-                if (begin == r->unit_count) break;
-                end = find_bit(begin, r->unit_count, others);
-                const auto first = static_cast<unsigned>(align_up(begin, alignment));
-                const auto last = static_cast<unsigned>(align_down(end, alignment));
-                if (first >= last) continue;
-                const unit_run run{r, first, last - first};
-                r->free.clear(run.first, run.count);
-                r->free_units -= run.count;
-                r->dirty_units -= run.count;
-                dirty_units_ -= run.count;
+        // Round by round, beginning where the last one was found.
+        if (last_taken_ == nullptr) last_taken_ = all_;
+        region* r = last_taken_;
+        for (bool more = r != nullptr; more; more = r != last_taken_) {
+            if (const unit_run run = take_dirty_of(r, aging_only, alignment)) {
+                if (run.first != 0) last_taken_ = r;
                 return run;
             }
+            r = r->next_all != nullptr ? r->next_all : all_;
         }
         return {};
     }
@@ -175,6 +160,7 @@ public:
     /// Effects: forgets a region. Requires: all its units are free.
     void remove(region* r) noexcept
     {
+        if (last_taken_ == r) last_taken_ = r->next_all;
         unlink(r);
         (r->previous_all != nullptr ? r->previous_all->next_all : all_) = r->next_all;
         if (r->next_all != nullptr) r->next_all->previous_all = r->previous_all;
@@ -231,6 +217,33 @@ private:
             if (begin == r->unit_count) return;
             end = r->free.next_clear(begin, r->unit_count);
             visit(begin, end);
+        }
+    }
+
+    unit_run take_dirty_of(region* r, bool aging_only, unsigned alignment) noexcept
+    {
+        if (r->free_units == r->unit_count - first_unit && (!aging_only || all_aging(r))) {
+            remove(r);
+            return {r, 0, r->unit_count};
+        }
+        if (r->dirty_units < alignment || r->longest < alignment) return {};
+        const auto candidates = [r, aging_only](unsigned i) {
+            return r->free.word(i) & (aging_only ? r->aging.word(i) : r->dirty.word(i));
+        };
+        const auto others = [&candidates](unsigned i) { return ~candidates(i); };
+        for (unsigned end = r->lowest;;) {
+            const unsigned begin = find_bit(end, r->unit_count, candidates);
+            if (begin == r->unit_count) return {};
+            end = find_bit(begin, r->unit_count, others);
+            const auto first = static_cast<unsigned>(align_up(begin, alignment));
+            const auto last = static_cast<unsigned>(align_down(end, alignment));
+            if (first >= last) continue;
+            const unit_run run{r, first, last - first};
+            r->free.clear(run.first, run.count);
+            r->free_units -= run.count;
+            r->dirty_units -= run.count;
+            dirty_units_ -= run.count;
+            return run;
         }
     }
 
@@ -332,6 +345,7 @@ private:
 
     region* bins_[bin_count]{};
     region* all_ = nullptr;
+    region* last_taken_ = nullptr;
     std::size_t live_units_ = 0;
     std::size_t dirty_units_ = 0; // free ones
     std::size_t clean_taken_ = 0;

@@ -1,0 +1,261 @@
+// What the page allocator keeps, what it gives back, and how often it asks the system.
+#include <binmalloc/binmalloc.hpp>
+
+#include "support/counting_pages.hpp"
+#include "support/pattern.hpp"
+#include "support/process.hpp"
+#include "support/random.hpp"
+#include "support/scale.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace binmalloc_test;
+
+template <class Heap>
+std::vector<void*> blocks_of(std::size_t size, std::size_t bytes)
+{
+    std::vector<void*> blocks(bytes / size);
+    for (void*& block : blocks) {
+        block = Heap::allocate(size);
+        if (block != nullptr) fill(block, std::min(size, 4 * kib), 1);
+    }
+    return blocks;
+}
+
+template <class Heap>
+void free_all(std::vector<void*>& blocks)
+{
+    for (void* const block : blocks) Heap::deallocate(block);
+    blocks.clear();
+}
+
+// --- system calls
+
+/// A heap for each size.
+template <std::size_t Size>
+void use_again_and_again()
+{
+    struct tag;
+    using heap = binmalloc::basic_heap<counting_policy<tag>>;
+    const auto rounds = [](int n) {
+        for (int i = 0; i < n; ++i) {
+            void* const block = heap::allocate(Size);
+            ASSERT_NE(block, nullptr);
+            heap::deallocate(block);
+        }
+    };
+    rounds(2000);
+    const std::size_t before = counting_pages<tag>::calls;
+    rounds(5000);
+    EXPECT_EQ(counting_pages<tag>::calls, before) << "blocks of " << Size;
+}
+
+TEST(PageStore, in_steady_state_no_size_needs_the_system)
+{
+    use_again_and_again<20 * kib>();
+    use_again_and_again<64 * kib>();
+    use_again_and_again<256 * kib>();
+    use_again_and_again<1 * mib>();
+    use_again_and_again<8 * mib>();
+    use_again_and_again<40 * mib>();
+    use_again_and_again<100 * mib>();
+}
+
+TEST(PageStore, a_working_set_of_changing_sizes_needs_it_rarely)
+{
+    struct tag;
+    using heap = binmalloc::basic_heap<counting_policy<tag>>;
+    random_source random(seed());
+    std::vector<void*> live(16);
+    const auto rounds = [&](std::size_t n) {
+        for (std::size_t i = 0; i < n; ++i) {
+            void*& block = live[random.below(live.size())];
+            heap::deallocate(block);
+            block = heap::allocate(random.size_up_to(4 * mib));
+            ASSERT_NE(block, nullptr);
+        }
+    };
+    rounds(2000);
+    const std::size_t before = counting_pages<tag>::calls;
+    rounds(5000);
+    EXPECT_LE(counting_pages<tag>::calls - before, 50U);
+    free_all<heap>(live);
+}
+
+// --- what stays behind
+
+template <std::size_t Size>
+void use_once()
+{
+    struct tag;
+    using heap = binmalloc::basic_heap<counting_policy<tag>>;
+    auto blocks = blocks_of<heap>(Size, 128 * mib);
+    free_all<heap>(blocks);
+    // The floor, what the thread keeps near, and the slabs of the bin.
+    EXPECT_LE(heap::statistics().dirty, 2 * mib) << "blocks of " << Size;
+    EXPECT_LE(heap::statistics().live, 1 * mib) << "blocks of " << Size;
+}
+
+TEST(PageStore, little_waits_after_everything_was_freed_though_no_call_follows)
+{
+    use_once<100>();
+    use_once<3 * kib>();
+    use_once<20 * kib>();
+    use_once<300 * kib>();
+}
+
+TEST(PageStore, what_is_needed_again_and_again_is_kept)
+{
+    struct tag;
+    using heap = binmalloc::basic_heap<counting_policy<tag>>;
+    for (int phase = 0; phase < 6; ++phase) {
+        auto blocks = blocks_of<heap>(700 * kib, 60 * mib);
+        free_all<heap>(blocks);
+    }
+    const std::size_t before = counting_pages<tag>::calls;
+    for (int phase = 0; phase < 4; ++phase) {
+        auto blocks = blocks_of<heap>(700 * kib, 60 * mib);
+        free_all<heap>(blocks);
+    }
+    EXPECT_LE(counting_pages<tag>::calls - before, 4U) << "an aging round may come in between";
+}
+
+struct impatient_footprint : binmalloc::default_footprint {
+    static constexpr std::uint64_t purge_delay_ms = 10;
+};
+
+TEST(PageStore, what_was_needed_once_ages_while_the_heap_is_used)
+{
+    struct tag;
+    using heap = binmalloc::basic_heap<counting_policy<tag, impatient_footprint>>;
+    for (int phase = 0; phase < 6; ++phase) {
+        auto blocks = blocks_of<heap>(700 * kib, 60 * mib);
+        free_all<heap>(blocks);
+    }
+    for (int i = 0; i < 200 && heap::statistics().dirty > 2 * mib; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        for (int k = 0; k < 300; ++k) heap::deallocate(heap::allocate(20 * kib));
+    }
+    EXPECT_LE(heap::statistics().dirty, 2 * mib);
+}
+
+TEST(PageStore, a_large_heap_is_made_of_few_regions)
+{
+    struct tag;
+    using heap = binmalloc::basic_heap<counting_policy<tag>>;
+    void* const first = heap::allocate(1);
+    const std::size_t small = heap::statistics().reserved;
+    EXPECT_LE(small, binmalloc::detail::first_region_size);
+    const std::size_t before = counting_pages<tag>::calls;
+    std::vector<void*> blocks;
+    for (int i = 0; i < 200; ++i) blocks.push_back(heap::allocate(4 * mib));
+    EXPECT_LE(counting_pages<tag>::calls - before,
+              sizeof(void*) == 8 ? 10U : 300U); // 32-bit: each has a mapping
+    free_all<heap>(blocks);
+    heap::deallocate(first);
+    heap::purge();
+    EXPECT_LE(heap::statistics().reserved, small);
+}
+
+// --- moving pages
+
+template <class Tag>
+bool pages_can_move()
+{
+    using pages = counting_pages<Tag>;
+    const std::size_t size = 64 * kib;
+    void* const from = pages::reserve(size, size);
+    void* const to = pages::reserve(size, size);
+    const bool can = pages::commit(from, size) && pages::commit(to, size)
+        && pages::move_out(from, size, to);
+    pages::release(from, size);
+    pages::release(to, size);
+    pages::moves_out = 0;
+    return can;
+}
+
+TEST(PageStore, a_large_span_that_cannot_grow_in_place_moves_its_pages)
+{
+    struct tag;
+    using heap = binmalloc::basic_heap<counting_policy<tag>>;
+    const bool can = pages_can_move<tag>();
+    for (const std::size_t old_size : {3 * mib, 9 * mib + 5, 60 * mib}) {
+        void* block = heap::allocate(old_size);
+        ASSERT_NE(block, nullptr);
+        fill(block, old_size, old_size);
+        std::vector<void*> neighbours; // until one of them is behind it
+        for (int i = 0; i < 100; ++i) neighbours.push_back(heap::allocate(1 * mib));
+        for (std::size_t size = old_size + 1 * mib; size < 200 * mib; size += size / 2) {
+            block = heap::reallocate(block, size);
+            ASSERT_NE(block, nullptr);
+            ASSERT_GE(heap::usable_size(block), size);
+            ASSERT_TRUE(holds_prefix(block, old_size, old_size)) << old_size << " to " << size;
+            static_cast<unsigned char*>(block)[size - 1] = 1;
+        }
+        for (std::size_t size = 150 * mib; size > old_size; size /= 2) {
+            block = heap::reallocate(block, size);
+            ASSERT_NE(block, nullptr);
+            ASSERT_TRUE(holds_prefix(block, old_size, old_size)) << old_size << ", back to " << size;
+        }
+        heap::deallocate(block);
+        free_all<heap>(neighbours);
+    }
+    // The place where it was is whole, and reads as zero where it is said to.
+    auto blocks = blocks_of<heap>(1 * mib, 100 * mib);
+    free_all<heap>(blocks);
+    for (int i = 0; i < 40; ++i) {
+        auto* const zeroed = static_cast<unsigned char*>(heap::allocate_zeroed(3 * mib));
+        ASSERT_NE(zeroed, nullptr);
+        ASSERT_TRUE(std::all_of(zeroed, zeroed + 3 * mib, [](unsigned char c) { return c == 0; }));
+        fill(zeroed, 3 * mib, 1);
+        blocks.push_back(zeroed);
+    }
+    free_all<heap>(blocks);
+    if (sizeof(void*) == 8) {
+        EXPECT_EQ(counting_pages<tag>::moves_out > 0, can);
+    }
+}
+
+// --- huge pages
+
+struct huge_pages_footprint : binmalloc::default_footprint {
+    static constexpr std::size_t huge_pages_from = 0;
+};
+
+TEST(PageStore, huge_pages_are_asked_for_by_option_and_not_where_holes_were_made)
+{
+    struct tag;
+    struct other_tag;
+    using pages = counting_pages<tag>;
+    using heap = binmalloc::basic_heap<counting_policy<tag, huge_pages_footprint>>;
+    using other = binmalloc::basic_heap<counting_policy<other_tag>>;
+    auto others = blocks_of<other>(100 * kib, 100 * mib);
+    EXPECT_EQ(counting_pages<other_tag>::huge_pages_wanted, 0U) << "not by default";
+    free_all<other>(others);
+
+    auto blocks = blocks_of<heap>(100 * kib, 20 * mib);
+    EXPECT_GE(pages::huge_pages_wanted, 1U);
+    EXPECT_EQ(pages::huge_pages_unwanted, 0U);
+    for (std::size_t i = 0; i < blocks.size(); i += 2) {
+        heap::deallocate(blocks[i]);
+        blocks[i] = nullptr;
+    }
+    heap::purge();
+    EXPECT_GE(pages::huge_pages_unwanted, 1U);
+    for (void* const block : blocks) {
+        if (block != nullptr) {
+            EXPECT_TRUE(holds_prefix(block, 4 * kib, 1));
+        }
+    }
+    free_all<heap>(blocks);
+}
+
+} // namespace

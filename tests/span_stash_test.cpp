@@ -1,0 +1,203 @@
+// Spans that threads keep near: the stash by itself, and in a heap with other threads at work.
+#include <binmalloc/binmalloc.hpp>
+
+#include "support/counting_pages.hpp"
+#include "support/filled_block.hpp"
+#include "support/live_blocks.hpp"
+#include "support/pattern.hpp"
+#include "support/process.hpp"
+#include "support/random.hpp"
+#include "support/scale.hpp"
+#include "support/threads.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <latch>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace binmalloc_test;
+using binmalloc::detail::header_size;
+using binmalloc::detail::offset;
+using binmalloc::detail::span_stash;
+using binmalloc::detail::stash_budget;
+using binmalloc::detail::unit_header;
+
+/// A stash, and units of a page allocator for it.
+class SpanStash : public testing::Test {
+protected:
+    static constexpr unsigned many = 400;
+
+    SpanStash()
+    {
+        budget.set(1000);
+        stash.open_for(&pages, budget, 300);
+    }
+    unit_header* at(unsigned unit) const { return offset<unit_header>(first, unit * header_size); }
+
+    binmalloc::page_allocator pages;
+    stash_budget budget;
+    span_stash stash;
+    unit_header* first = pages.acquire_units(many);
+};
+
+TEST_F(SpanStash, gives_what_was_freed_last)
+{
+    ASSERT_TRUE(stash.keep(at(0), 5));
+    ASSERT_TRUE(stash.keep(at(10), 5));
+    EXPECT_EQ(stash.held(), 10U);
+    EXPECT_EQ(stash.take(5), at(10));
+    EXPECT_EQ(stash.take(5), at(0));
+    EXPECT_EQ(stash.take(5), nullptr);
+    EXPECT_EQ(stash.held(), 0U);
+}
+
+TEST_F(SpanStash, gives_the_front_of_the_tightest_that_is_long_enough)
+{
+    ASSERT_TRUE(stash.keep(at(0), 9));
+    ASSERT_TRUE(stash.keep(at(20), 7));
+    ASSERT_TRUE(stash.keep(at(40), 2));
+    EXPECT_EQ(stash.take(6), at(20));
+    EXPECT_EQ(stash.take(8), at(0));
+    EXPECT_EQ(stash.take(1), at(26));
+    EXPECT_EQ(stash.take(1), at(8));
+    EXPECT_EQ(stash.take(2), at(40));
+    EXPECT_EQ(stash.held(), 0U);
+}
+
+TEST_F(SpanStash, joins_neighbours_in_any_order_when_that_is_needed)
+{
+    std::vector<unsigned> order{3, 0, 4, 1, 2};
+    for (const unsigned i : order) ASSERT_TRUE(stash.keep(at(i * 10), 10));
+    ASSERT_TRUE(stash.keep(at(51), 9)) << "a gap of one unit";
+    EXPECT_EQ(stash.take(51), nullptr);
+    EXPECT_EQ(stash.take(50), at(0));
+    EXPECT_EQ(stash.take(9), at(51));
+}
+
+TEST_F(SpanStash, has_room_for_a_few_runs)
+{
+    for (unsigned i = 0; i < span_stash::capacity; ++i) ASSERT_TRUE(stash.keep(at(i * 4), 2));
+    EXPECT_TRUE(stash.is_full());
+    EXPECT_FALSE(stash.keep(at(200), 2));
+    EXPECT_EQ(stash.take(2), at((span_stash::capacity - 1) * 4));
+    EXPECT_TRUE(stash.keep(at(200), 2));
+    unsigned runs = 0;
+    stash.empty([&runs](unit_header* const*, const std::uint32_t*, unsigned count) { runs = count; });
+    EXPECT_EQ(runs, span_stash::capacity);
+    EXPECT_EQ(stash.held(), 0U);
+    EXPECT_EQ(stash.take(1), nullptr);
+}
+
+TEST_F(SpanStash, keeps_no_more_than_its_thread_has_asked_for)
+{
+    EXPECT_FALSE(stash.keep(at(0), 100)) << "more than 1 MiB";
+    stash.missed(100, false);
+    EXPECT_TRUE(stash.keep(at(0), 100));
+    EXPECT_EQ(stash.take(100), at(0));
+    // It is not asked for again.
+    for (int i = 0; i < 1000; ++i) {
+        if (stash.keep(at(200), 1)) stash.take(1);
+    }
+    EXPECT_FALSE(stash.keep(at(0), 100));
+}
+
+TEST_F(SpanStash, borrows_beyond_its_share)
+{
+    stash.missed(390, false);
+    EXPECT_TRUE(stash.keep(at(0), 390));
+    EXPECT_FALSE(budget.borrow(911)) << "90 are out";
+    EXPECT_TRUE(budget.borrow(910));
+    EXPECT_EQ(stash.take(390), at(0));
+    EXPECT_TRUE(budget.borrow(90));
+    EXPECT_FALSE(stash.keep(at(0), 390));
+    EXPECT_EQ(stash.held(), 0U);
+}
+
+// --- in a heap
+
+std::size_t dirty() { return binmalloc::statistics().dirty; }
+
+TEST(Stashes, of_sleeping_threads_are_emptied_by_purge)
+{
+    if (!binmalloc::os::barrier_on_all_threads()) GTEST_SKIP() << "the system has no such call";
+    constexpr std::size_t count = 12; // more than leases
+    std::latch freed(count);
+    std::latch done(1);
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < count; ++i) {
+        threads.emplace_back([&] {
+            binmalloc::deallocate(binmalloc::allocate(700 * kib));
+            freed.count_down();
+            done.wait();
+            const live_block block = filled_block(700 * kib, 1);
+            EXPECT_TRUE(free_checked(block));
+        });
+    }
+    freed.wait();
+    binmalloc::purge();
+    EXPECT_EQ(dirty(), 0U);
+    done.count_down();
+    for (std::thread& thread : threads) thread.join();
+}
+
+struct impatient_footprint : binmalloc::default_footprint {
+    static constexpr std::uint64_t purge_delay_ms = 10;
+};
+
+TEST(Stashes, of_sleeping_threads_are_emptied_as_others_use_the_heap)
+{
+    if (!binmalloc::os::barrier_on_all_threads()) GTEST_SKIP() << "the system has no such call";
+    struct tag;
+    using own = binmalloc::basic_heap<counting_policy<tag, impatient_footprint>>;
+    std::latch freed(1);
+    std::latch done(1);
+    std::thread sleeper([&] {
+        own::deallocate(own::allocate(5 * mib));
+        freed.count_down();
+        done.wait();
+    });
+    freed.wait();
+    EXPECT_GE(own::statistics().dirty, 5 * mib);
+    for (int i = 0; i < 500 && own::statistics().dirty >= 2 * mib; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        for (int k = 0; k < 300; ++k) own::deallocate(own::allocate(20 * kib));
+    }
+    EXPECT_LT(own::statistics().dirty, 2 * mib);
+    done.count_down();
+    sleeper.join();
+}
+
+TEST(Stashes, are_emptied_while_their_threads_use_them)
+{
+    std::atomic<bool> stop = false;
+    std::atomic<std::size_t> damaged = 0;
+    std::atomic<std::size_t> working = 8;
+    run_threads(9, [&](std::size_t me) {
+        if (me == 8) {
+            while (working.load() != 0) binmalloc::purge();
+            return;
+        }
+        random_source random(seed() + me);
+        std::vector<live_block> blocks(8);
+        for (std::size_t i = 0; i < scaled(20000, 1000); ++i) {
+            live_block& block = blocks[random.below(blocks.size())];
+            if (block.address != nullptr) damaged += free_checked(block) ? 0 : 1;
+            block = filled_block(20 * kib + random.size_up_to(80 * kib), i);
+        }
+        for (const live_block& block : blocks) {
+            if (block.address != nullptr) damaged += free_checked(block) ? 0 : 1;
+        }
+        --working;
+    });
+    EXPECT_EQ(damaged, 0U);
+    binmalloc::purge();
+    EXPECT_LE(dirty(), 1 * mib);
+}
+
+} // namespace
