@@ -1,4 +1,5 @@
 // What the page allocator keeps, what it gives back, and how often it asks the system.
+#include <binmalloc/background_purge.hpp>
 #include <binmalloc/binmalloc.hpp>
 
 #include "support/counting_pages.hpp"
@@ -163,6 +164,66 @@ TEST(PageStore, a_large_heap_is_made_of_few_regions)
     heap::deallocate(first);
     heap::purge();
     EXPECT_LE(heap::statistics().reserved, small);
+}
+
+// --- other ways to give back
+
+struct lazy_footprint : impatient_footprint {
+    static constexpr bool discard_lazily = true;
+};
+
+TEST(PageStore, discarded_memory_is_not_taken_for_zero)
+{
+    struct tag;
+    using heap = binmalloc::basic_heap<counting_policy<tag, lazy_footprint>>;
+    for (int round = 0; round < 5; ++round) {
+        std::vector<void*> blocks;
+        for (int i = 0; i < 100; ++i) {
+            auto* const block = static_cast<unsigned char*>(heap::allocate_zeroed(300 * kib));
+            ASSERT_NE(block, nullptr);
+            ASSERT_TRUE(std::all_of(block, block + 300 * kib, [](unsigned char c) { return c == 0; }));
+            fill(block, 300 * kib, 7);
+            blocks.push_back(block);
+        }
+        heap::deallocate(blocks.back());
+        blocks.pop_back();
+        void* const between = blocks[50]; // so that its region stays
+        blocks[50] = nullptr;
+        free_all<heap>(blocks);
+        heap::deallocate(between);
+    }
+    EXPECT_GE(counting_pages<tag>::discards, 1U);
+    heap::purge();
+    EXPECT_EQ(heap::statistics().dirty, 0U);
+}
+
+template <class Heap>
+void rest_with_background_purge()
+{
+    for (int phase = 0; phase < 6; ++phase) {
+        auto blocks = blocks_of<Heap>(700 * kib, 60 * mib);
+        free_all<Heap>(blocks);
+    }
+    EXPECT_GT(Heap::statistics().dirty, 0U);
+    {
+        const binmalloc::basic_background_purge<Heap> purging(std::chrono::milliseconds(5));
+        for (int i = 0; i < 400 && Heap::statistics().dirty > 0; ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_EQ(Heap::statistics().dirty, 0U);
+    const binmalloc::basic_background_purge<Heap> ends_at_once(std::chrono::hours(1));
+}
+
+struct impatient_single_policy : binmalloc::single_cache_policy {
+    using footprint = impatient_footprint;
+};
+
+TEST(BackgroundPurge, gives_everything_back_while_the_program_rests)
+{
+    struct tag;
+    if (binmalloc::os::barrier_on_all_threads())
+        rest_with_background_purge<binmalloc::basic_heap<counting_policy<tag, impatient_footprint>>>();
+    rest_with_background_purge<binmalloc::basic_heap<impatient_single_policy>>();
 }
 
 // --- moving pages

@@ -6,6 +6,7 @@
 //   binmalloc::arena, locked_arena                     arena.hpp
 //   binmalloc::page_allocator                          page_allocator.hpp
 //   binmalloc::basic_heap<Policy>                      heap.hpp
+// and, by itself, as it brings <thread> along: binmalloc::background_purge, background_purge.hpp
 //
 // Define BINMALLOC_OVERRIDE_NEW_DELETE, BINMALLOC_OVERRIDE_MALLOC or BINMALLOC_DEFINE_C_API before
 // the include, in one source file of the program, to emit those definitions there.

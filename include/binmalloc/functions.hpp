@@ -54,6 +54,7 @@ inline std::size_t good_size(std::size_t size, std::size_t alignment) noexcept
     return heap::good_size(size, alignment);
 }
 inline void purge() noexcept { heap::purge(); }
+inline void purge_aged() noexcept { heap::purge_aged(); }
 inline void set_limit(std::size_t bytes) noexcept { heap::set_limit(bytes); }
 inline std::size_t limit() noexcept { return heap::limit(); }
 inline page_statistics statistics() noexcept { return heap::statistics(); }

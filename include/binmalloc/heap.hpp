@@ -188,6 +188,10 @@ public:
     /// touch it: its own cache, caches that no thread holds, and all free spans.
     static void purge() noexcept { core_type::purge(); }
 
+    /// Effects: gives back what nobody has needed for the footprint's delay. Other calls do so in
+    /// passing; this is for programs that make none for long (see background_purge.hpp).
+    static void purge_aged() noexcept { core_type::purge_aged(); }
+
     /// Effects: from now on the heap holds at most so many bytes of the OS's memory, in use or waiting
     /// for reuse (statistics().live + dirty); SIZE_MAX: no limit. A request that would pass it first
     /// purges, then fails. Less than is in use now is allowed: blocks stay, new memory is refused

@@ -120,6 +120,15 @@ public:
         p->pages.purge();
     }
 
+    static void purge_aged() noexcept
+    {
+        const gate_scope scope;
+        pool_type* p = existing_pool();
+        if (p == nullptr) return;
+        p->pages.purge_aged();
+        p->tick();
+    }
+
     static page_statistics statistics() noexcept
     {
         const gate_scope scope;

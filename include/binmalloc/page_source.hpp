@@ -18,6 +18,7 @@ concept page_source = requires(void* p, std::size_t n) {
     { S::reserve(n, n) } noexcept -> std::same_as<void*>;
     { S::commit(p, n) } noexcept -> std::same_as<bool>;
     { S::decommit(p, n) } noexcept -> std::same_as<bool>;
+    { S::discard(p, n) } noexcept -> std::same_as<bool>;
     { S::release(p, n) } noexcept -> std::same_as<void>;
     { S::extend(p, n, n) } noexcept -> std::same_as<bool>;
     { S::move(p, n, p, n) } noexcept -> std::same_as<bool>;
@@ -34,6 +35,7 @@ struct os_pages {
     }
     static bool commit(void* p, std::size_t size) noexcept { return os::commit(p, size); }
     static bool decommit(void* p, std::size_t size) noexcept { return os::decommit(p, size); }
+    static bool discard(void* p, std::size_t size) noexcept { return os::discard(p, size); }
     static void release(void* p, std::size_t size) noexcept { os::release(p, size); }
     static bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
     {
@@ -71,6 +73,10 @@ struct default_footprint {
     /// The most that one call gives back before it returns to its caller: bytes.
     static constexpr std::size_t purge_step = std::size_t{8} << 20;
 
+    /// Leaves memory that is given back where it is until the system is short of it (MADV_FREE): cheaper
+    /// where it is used again soon, but it counts as resident until then. purge() does not wait.
+    static constexpr bool discard_lazily = false;
+
     /// A heap that has so many bytes of address space asks for huge pages in further regions; SIZE_MAX:
     /// never. They are faster to fault in and to access, and cost memory where it is used sparsely.
     static constexpr std::size_t huge_pages_from = SIZE_MAX;
@@ -90,6 +96,7 @@ concept footprint_policy = requires {
     { F::dirty_floor } -> std::convertible_to<std::size_t>;
     { F::dirty_ceiling } -> std::convertible_to<std::size_t>;
     { F::dirty_divisor } -> std::convertible_to<std::size_t>;
+    { F::discard_lazily } -> std::convertible_to<bool>;
     { F::huge_pages_from } -> std::convertible_to<std::size_t>;
     { F::purge_step } -> std::convertible_to<std::size_t>;
     { F::stash_bytes } -> std::convertible_to<std::size_t>;

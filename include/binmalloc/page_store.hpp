@@ -54,6 +54,18 @@ public:
     /// Effects: gives all free memory back to the OS now.
     void purge() noexcept { trim(trim_all); }
 
+    /// Effects: gives back what has aged, as calls would do if there were any.
+    void purge_aged() noexcept
+    {
+        bool due;
+        {
+            guard held(lock_);
+            calls_ |= 15; // look at the clock
+            due = trim_due();
+        }
+        if (due) trim(trim_aged, SIZE_MAX);
+    }
+
     /// Effects: from now on `bytes` is the most that may be handed out or wait for reuse, in whole
     /// units and without the headers (1/256); SIZE_MAX: no limit. Less than is handed out now is
     /// allowed: then nothing more is to be had until enough was freed.
@@ -178,6 +190,8 @@ protected:
             regions_.release(run);
             return {};
         }
+        // Discarded memory may still have its content.
+        if (Footprint::discard_lazily) zeroed = false;
         return run;
     }
 
@@ -288,13 +302,13 @@ protected:
     }
 
     // One round gives back what aged through the last one, in steps; then the next begins to age.
-    BINMALLOC_SLOW void trim(trim_mode mode) noexcept
+    BINMALLOC_SLOW void trim(trim_mode mode, std::size_t most = Footprint::purge_step) noexcept
     {
         if (is_abandoned()) return;
         const os::keep_errno keep;
         const auto page_units =
             static_cast<unsigned>(divide_up(source::page_size(), unit_size));
-        for (std::size_t given = 0; mode == trim_all || given < Footprint::purge_step;) {
+        for (std::size_t given = 0; mode == trim_all || given < most;) {
             unit_run run;
             span* idle;
             bool scattered = false;
@@ -331,7 +345,7 @@ protected:
             else if (run.first == 0)
                 source::release(run.where, run.bytes());
             else
-                done = source::decommit(run.memory(), run.bytes());
+                done = give_back(run, mode);
             guard held(lock_);
             --away_;
             if (run && run.first != 0) regions_.put_back(run, done);
@@ -351,6 +365,13 @@ protected:
 
     // What counts for the limit.
     std::size_t held_bytes() const noexcept { return live_bytes() + dirty_bytes() + promised_; }
+
+    static bool give_back(const unit_run& run, trim_mode mode) noexcept
+    {
+        if (Footprint::discard_lazily && mode == trim_aged
+            && source::discard(run.memory(), run.bytes())) return true;
+        return source::decommit(run.memory(), run.bytes());
+    }
 
     std::size_t most_dirty() const noexcept
     {

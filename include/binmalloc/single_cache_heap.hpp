@@ -92,6 +92,12 @@ public:
         s->pages.purge();
     }
 
+    static void purge_aged() noexcept
+    {
+        const gate_scope scope;
+        if (state* s = existing()) s->pages.purge_aged();
+    }
+
     static page_statistics statistics() noexcept
     {
         const gate_scope scope;

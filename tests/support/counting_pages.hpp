@@ -12,6 +12,7 @@ namespace binmalloc_test {
 template <class Tag>
 struct counting_pages : binmalloc::os_pages {
     static inline std::atomic<std::size_t> calls = 0;
+    static inline std::atomic<std::size_t> discards = 0;
     static inline std::atomic<std::size_t> moves_out = 0;
     static inline std::atomic<std::size_t> huge_pages_wanted = 0;
     static inline std::atomic<std::size_t> huge_pages_unwanted = 0;
@@ -25,6 +26,11 @@ struct counting_pages : binmalloc::os_pages {
     {
         ++calls;
         return os_pages::decommit(p, size);
+    }
+    static bool discard(void* p, std::size_t size) noexcept
+    {
+        ++discards;
+        return os_pages::discard(p, size);
     }
     static void release(void* p, std::size_t size) noexcept
     {

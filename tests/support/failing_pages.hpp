@@ -66,6 +66,10 @@ struct failing_pages : binmalloc::os_pages {
     {
         return !refused() && os_pages::decommit(pages, size);
     }
+    static bool discard(void* pages, std::size_t size) noexcept
+    {
+        return !refused() && os_pages::discard(pages, size);
+    }
     static void release(void* pages, std::size_t size) noexcept
     {
         reserved_bytes -= size;

@@ -13,6 +13,8 @@
 //                                 does anything
 //   decommit(p, size)             gives the memory behind the addresses back. True: it is usable
 //                                 again (after commit) and reads as zero
+//   discard(p, size)              the system may take the memory back when it is short of it; until it
+//                                 is written again it reads as before or as zero. False: not possible
 //   release(p, size)              ends a reservation
 //   extend(p, size, new_size)     grows or shrinks a reservation in place; false: not possible
 //   move(p, size, to, to_size)    moves the pages of a reservation onto the front of another one

@@ -158,6 +158,15 @@ inline bool decommit(void* p, std::size_t size) noexcept
 #endif
 }
 
+inline bool discard([[maybe_unused]] void* p, [[maybe_unused]] std::size_t size) noexcept
+{
+#if defined(MADV_FREE)
+    return madvise(p, size, MADV_FREE) == 0;
+#else
+    return false;
+#endif
+}
+
 inline void use_huge_pages([[maybe_unused]] void* p, [[maybe_unused]] std::size_t size,
                            [[maybe_unused]] bool yes) noexcept
 {

@@ -121,6 +121,11 @@ inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
 /// Cannot be told cheaply: a wrong pointer faults.
 inline bool is_mapped(const void*) noexcept { return true; }
 
+inline bool discard(void* p, std::size_t size) noexcept
+{
+    return VirtualAlloc(p, size, MEM_RESET, PAGE_READWRITE) != nullptr;
+}
+
 inline void use_huge_pages(void*, std::size_t, bool) noexcept {}
 
 inline bool clear_on_fork(void*, std::size_t) noexcept { return false; }
