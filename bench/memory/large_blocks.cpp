@@ -25,9 +25,13 @@ constexpr std::size_t KiB = 1024;
 constexpr std::size_t MiB = 1024 * KiB;
 constexpr std::size_t os_page = 4 * KiB;
 
+/// Writes a byte of each OS page: at another line of each, or all would compete for the same cache
+/// sets, and that would be what is measured.
 void write_each_page(void* p, std::size_t size)
 {
-    for (std::size_t i = 0; i < size; i += os_page) static_cast<volatile char*>(p)[i] = 1;
+    constexpr std::size_t line = 64;
+    for (std::size_t i = 0, at = 0; at < size; i += os_page, at = i + i / os_page * line % os_page)
+        static_cast<volatile char*>(p)[at] = 1;
 }
 
 std::size_t arg(const benchmark::State& state, int i)

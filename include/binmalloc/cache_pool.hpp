@@ -310,7 +310,7 @@ public:
         });
         if (any) {
             const bool reached = os::barrier_on_all_threads();
-            each_stash([this, reached](span_stash& s) {
+            each_stash([reached](span_stash& s) {
                 if (!s.is_closed()) return;
                 if (reached) s.steal(release_runs);
                 s.open();

@@ -219,8 +219,20 @@ private:
     {
         if (region_of(p)->magic != region_magic) [[unlikely]]
             os::fatal("free of a pointer that is not from this heap", p);
-        h = first_header(h);
-        if (h->kind == unit_kind::span && keep_span(p, static_cast<span*>(h))) return;
+        if (h->kind == unit_kind::span)
+            deallocate_span(p, static_cast<span*>(h));
+        else
+            deallocate_distant(p, first_header(h));
+    }
+
+    BINMALLOC_OUTLINE static void deallocate_span(void* p, span* s) noexcept
+    {
+        if (!keep_span(p, s)) [[unlikely]]
+            deallocate_anything(p, s);
+    }
+
+    BINMALLOC_OUTLINE static void deallocate_distant(void* p, unit_header* h) noexcept
+    {
         if (h->kind == unit_kind::slab) [[likely]]
             check_block(static_cast<slab*>(h), p, "free of a pointer inside a block");
         if (!deallocate_nearby(p, h)) deallocate_anything(p, h);
@@ -241,7 +253,7 @@ private:
     }
 
     // Effects: keeps a span for the thread's next request. False: it does not.
-    static bool keep_span(const void* p, span* s) noexcept
+    BINMALLOC_INLINE static bool keep_span(const void* p, span* s) noexcept
     {
         span_stash* stash = current_->stash;
         if (stash == nullptr || s->home != nullptr || p != unit_memory(s)
@@ -250,10 +262,16 @@ private:
         s->kind = unit_kind::none;
         if (stash->keep(s, units)) [[likely]]
             return true;
-        if (stash->is_full()) {
+        return keep_after_emptying(*stash, s, units);
+    }
+
+    BINMALLOC_OUTLINE static bool keep_after_emptying(span_stash& stash, span* s,
+                                                      unsigned units) noexcept
+    {
+        if (stash.is_full()) {
             const gate_scope scope;
-            pool_type::release_units(*stash);
-            if (stash->keep(s, units)) return true;
+            pool_type::release_units(stash);
+            if (stash.keep(s, units)) return true;
         }
         s->kind = unit_kind::span;
         return false;

@@ -282,7 +282,6 @@ protected:
         return held_bytes() < most ? (most - held_bytes()) / unit_size : 0;
     }
 
-
     bool is_abandoned() const noexcept { return abandoned_.load(std::memory_order_relaxed); }
 
     // Under the lock. The clock is read at every 16th call only.
@@ -333,7 +332,10 @@ protected:
                     return;
                 }
                 ++away_;
-                const std::size_t bytes = idle != nullptr ? idle->bytes : run.bytes();
+                // Of a whole region most may never have been used.
+                const std::size_t bytes = idle != nullptr ? idle->bytes
+                    : run.first == 0                      ? run.where->dirty_units * unit_size
+                                                          : run.bytes();
                 given += bytes;
                 if (mode == trim_aged) note_given_back(bytes, all);
             }
@@ -404,9 +406,7 @@ private:
     std::size_t dirty_target() const noexcept
     {
         const std::size_t most = dirty_limit();
-        const std::size_t step = most / 8;
-        const std::size_t least_step = Footprint::dirty_floor / 2;
-        return most - (step > least_step ? step : least_step);
+        return most > Footprint::dirty_floor * 4 ? most - most / 8 : most / 2;
     }
 
     // Under the lock.
@@ -431,9 +431,9 @@ private:
     bool shrinking_ = false; // there was too much, and the target is not reached yet
     std::size_t allowance_ = 0;
     std::size_t given_back_ = 0; // in this round, because there was too much
-    bool aging_ = false;  // a round of trimming has not come to its end
-    bool frozen_ = false; // a fork is on its way
-    unsigned away_ = 0;   // runs that are out of the sets to be given back
+    bool aging_ = false;     // a round of trimming has not come to its end
+    bool frozen_ = false;    // a fork is on its way
+    unsigned away_ = 0;      // runs that are out of the sets to be given back
     std::atomic<std::uint32_t> round_{0};
     std::uint32_t calls_ = 0;
     std::uint64_t aged_at_ = 0;

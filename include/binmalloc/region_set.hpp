@@ -192,7 +192,8 @@ private:
                     const auto first = static_cast<unsigned>(align_up(begin, alignment));
                     if (first >= end || end - first < count) return;
                     const auto last = static_cast<unsigned>(align_down(end - count, alignment));
-                    for (const unsigned place : {first, last}) {
+                    const unsigned places[] = {first, last};
+                    for (const unsigned place : places) {
                         const unit_run run{r, place, count};
                         const std::size_t clean = clean_units(run);
                         if (clean > best_clean

@@ -93,23 +93,20 @@ public:
         // Only the owner counts.
         const std::uint32_t uses = uses_.load(std::memory_order_relaxed) + 1;
         uses_.store(uses, std::memory_order_relaxed);
-        if (!inside || uses % window == 0) [[unlikely]]
-            return end_window();
-        if (held() + units > useful_ || (count_ == capacity && !join())) [[unlikely]]
-            return false;
-        set_held(held() + units);
-        if (held() > share() && !settle()) [[unlikely]] {
-            set_held(held() - units);
-            return false;
-        }
-        first_[count_] = first;
-        units_[count_] = units;
-        ++count_;
+        const std::size_t now = held() + units;
+        if (!inside || now > useful_ || now > share() || count_ == capacity || uses % window == 0)
+            [[unlikely]] return keep_carefully(first, units);
+        set_held(now);
+        add(first, units);
         return true;
     }
 
     /// It has no room for another run. Owner.
-    bool is_full() const noexcept { return count_ == capacity; }
+    bool is_full() noexcept
+    {
+        const visit inside(*this);
+        return inside && count_ == capacity;
+    }
 
     /// Effects: takes note of a request that the stash could not serve. Owner.
     void missed(unsigned units, bool competing) noexcept
@@ -146,7 +143,7 @@ public:
     bool was_used() const noexcept { return uses_.load(std::memory_order_relaxed) != 0; }
 
     void close() noexcept { closed_.store(true, std::memory_order_relaxed); }
-    bool is_closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
+    bool is_closed() const noexcept { return closed_.load(std::memory_order_acquire); }
     void open() noexcept { closed_.store(false, std::memory_order_release); }
 
     /// As empty(). Requires: it has been closed since before a barrier on all threads.
@@ -180,7 +177,7 @@ private:
         {
             stash_.visiting_.store(true, std::memory_order_relaxed);
             std::atomic_signal_fence(std::memory_order_seq_cst);
-            open_ = !stash_.closed_.load(std::memory_order_acquire);
+            open_ = !stash_.is_closed();
         }
         ~visit() { stash_.visiting_.store(false, std::memory_order_release); }
         visit(const visit&) = delete;
@@ -193,15 +190,40 @@ private:
         bool open_;
     };
 
+    BINMALLOC_INLINE void add(unit_header* first, unsigned units) noexcept
+    {
+        first_[count_] = first;
+        units_[count_] = units;
+        ++count_;
+    }
+
+    // Within a visit.
+    BINMALLOC_OUTLINE bool keep_carefully(unit_header* first, unsigned units) noexcept
+    {
+        if (is_closed()) return false;
+        if (uses_.load(std::memory_order_relaxed) % window == 0) {
+            end_window();
+            return false;
+        }
+        const std::size_t before = held();
+        if (before + units > useful_ || (count_ == capacity && !join())) return false;
+        set_held(before + units);
+        if (before + units > share() && !settle()) {
+            set_held(before);
+            return false;
+        }
+        add(first, units);
+        return true;
+    }
+
     // What the last two windows had no use for is not kept.
-    BINMALLOC_OUTLINE bool end_window() noexcept
+    void end_window() noexcept
     {
         const unsigned recent = largest_ > least_useful ? largest_ : least_useful;
         useful_ = recent > previous_ ? recent : previous_;
         previous_ = recent;
         largest_ = 0;
         if (competing_ != 0) --competing_;
-        return false;
     }
 
     BINMALLOC_OUTLINE unit_header* take_part(unsigned units) noexcept
