@@ -165,10 +165,10 @@ TEST(ManyThreads, two_thousand_in_succession_need_what_one_needs)
     water.expect_all_given_back();
 }
 
-TEST(ManyThreads, five_hundred_alive_at_once_need_what_their_blocks_need)
+TEST(ManyThreads, a_thousand_alive_at_once_need_what_their_blocks_need)
 {
     const deadline no_hang(60);
-    constexpr std::size_t threads = 500;
+    constexpr std::size_t threads = 1000;
     constexpr std::size_t share = 6 * kib;
     high_water water;
     std::atomic<std::size_t> damaged = 0;

@@ -21,8 +21,10 @@ template <class Requests>
 std::size_t most_memory(std::size_t live, const Requests& requests) noexcept
 {
     using table = binmalloc::detail::default_table;
-    constexpr std::size_t waiting_floor = 64 * mib;
+    // More than README's usual bound: what these programs do again and again may wait, too.
+    constexpr std::size_t waiting = 8 * mib;
     constexpr std::size_t held_back = 64 * kib;
+    constexpr std::size_t spans_kept_near = 1 * mib;
     std::size_t slabs = 0; // two of each class
     for (std::size_t bin = 0; bin < table::count; ++bin) {
         const bool used = std::any_of(std::begin(requests), std::end(requests), [&](auto size) {
@@ -33,7 +35,8 @@ std::size_t most_memory(std::size_t live, const Requests& requests) noexcept
         slabs += 2 * std::size_t{units} * binmalloc::detail::unit_size;
     }
     const std::size_t all =
-        live + live / 8 + cache_count() * (slabs + held_back) + std::max(waiting_floor, live / 4);
+        live + live / 8 + cache_count() * (slabs + held_back + spans_kept_near)
+        + std::max(waiting, live / 4);
     return all + all / 256;
 }
 
