@@ -119,6 +119,26 @@ TEST_F(SpanStash, borrows_beyond_its_share)
     EXPECT_EQ(stash.held(), 0U);
 }
 
+TEST_F(SpanStash, is_left_alone_while_its_owner_is_in_it)
+{
+    ASSERT_TRUE(stash.keep(at(0), 5));
+    bool stolen = false;
+    const auto steal = [&] {
+        stash.close();
+        stash.steal([&](unit_header* const*, const std::uint32_t*, unsigned) { stolen = true; });
+        stash.open();
+    };
+    // The owner is stopped in the middle, as it were.
+    stash.empty([&](unit_header* const*, const std::uint32_t*, unsigned) {
+        std::thread(steal).join();
+    });
+    EXPECT_FALSE(stolen);
+    ASSERT_TRUE(stash.keep(at(0), 5));
+    std::thread(steal).join();
+    EXPECT_TRUE(stolen);
+    EXPECT_EQ(stash.held(), 0U);
+}
+
 // --- in a heap
 
 std::size_t dirty() { return binmalloc::statistics().dirty; }

@@ -146,12 +146,15 @@ public:
     bool is_closed() const noexcept { return closed_.load(std::memory_order_acquire); }
     void open() noexcept { closed_.store(false, std::memory_order_release); }
 
-    /// As empty(). Requires: it has been closed since before a barrier on all threads.
+    /// As empty(), unless the owner does not get out of its visit: it may have been stopped in there.
+    /// Requires: it has been closed since before a barrier on all threads.
     template <class Use>
     void steal(Use use) noexcept
     {
-        for (unsigned step = 0; visiting_.load(std::memory_order_acquire); ++step)
+        for (unsigned step = 0; visiting_.load(std::memory_order_acquire); ++step) {
+            if (step == patience) return;
             spinlock::wait_step(step);
+        }
         take_all(use);
     }
 
@@ -170,6 +173,7 @@ private:
     static constexpr unsigned least_useful = 64;  // units
     static constexpr unsigned most_useful = 256;  // where threads compete
     static constexpr unsigned competing_after = 2;
+    static constexpr unsigned patience = 4096;    // steps of waiting, about a millisecond
 
     class visit {
     public:
