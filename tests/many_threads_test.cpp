@@ -194,11 +194,13 @@ TEST(ManyThreads, a_thousand_alive_at_once_need_what_their_blocks_need)
     const std::size_t live = threads * belongings::bytes(share);
     // A block on its way home, in an inbox that nobody has emptied yet, keeps its whole slab.
     const std::size_t fragmentation = live / 4;
+    // Nearly all of them are guests, which hold a tenth of what they may.
+    const std::size_t guests = threads * 14 * kib;
     const auto expect_at_most = [&](std::size_t alive, const char* when) {
         water.forget();
         water.sample();
-        water.expect_at_most(most_memory(alive, requests) + fragmentation, threads * stack_bytes,
-                             when);
+        water.expect_at_most(most_memory(alive, requests) + fragmentation + guests,
+                             threads * stack_bytes, when);
     };
     const auto look = [&](std::size_t alive, const char* when) {
         everyone.arrive_and_wait();
@@ -304,7 +306,9 @@ extern "C" void* allocate_until_cancelled(void* which)
         fill(block, size, size);
         const scoped_block one(random.size_up_to(1000));
         const scoped_block other(random.size_up_to(1000));
-        if (random.one_in(20))
+        // The thread sanitizer loses track of a thread that ends inside its usleep: it sees none of the
+        // locks any more that the exit takes.
+        if (!with_thread_sanitizer && random.one_in(20))
             ::usleep(1); // waits in a cancellation point
         else
             ::pthread_testcancel();

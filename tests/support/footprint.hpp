@@ -22,7 +22,7 @@ std::size_t most_memory(std::size_t live, const Requests& requests) noexcept
 {
     using table = binmalloc::detail::default_table;
     // More than README's usual bound: what these programs do again and again may wait, too.
-    constexpr std::size_t waiting = 8 * mib;
+    constexpr std::size_t waiting = 16 * mib;
     constexpr std::size_t held_back = 64 * kib;
     constexpr std::size_t spans_kept_near = 1 * mib;
     std::size_t slabs = 0; // two of each class
