@@ -45,11 +45,6 @@ inline void permit(const void*, std::size_t) noexcept {}
 /// A page source that permits access to what is no longer ours: others will get the addresses.
 template <class Source>
 struct permitting : Source {
-    static bool decommit(void* p, std::size_t size) noexcept
-    {
-        permit(p, size);
-        return Source::decommit(p, size);
-    }
     static void release(void* p, std::size_t size) noexcept
     {
         permit(p, size);

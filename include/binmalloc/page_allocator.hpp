@@ -302,6 +302,7 @@ private:
         span* to = moved ? move_huge(halfway, bytes) : nullptr;
         if (to != nullptr) {
             s->kind = unit_kind::none;
+            detail::forbid(run.memory(), run.bytes());
             guard held(lock_);
             regions_.release(run, true);
             return to;

@@ -62,8 +62,10 @@ struct default_footprint {
     static constexpr std::uint64_t purge_delay_ms = 500;
 
     /// Freed memory that may always wait for reuse: bytes. More of it may where the program turns out
-    /// to need it again at once.
-    static constexpr std::size_t dirty_floor = std::size_t{1} << 20;
+    /// to need it again at once. Under the address sanitizer it stays for longer: a read of it after its
+    /// free is to be reported, not to fault.
+    static constexpr std::size_t dirty_floor =
+        std::size_t{BINMALLOC_ADDRESS_SANITIZER ? 64 : 1} << 20;
 
     /// The most that may wait for reuse: so many bytes, or the live size / dirty_divisor if that is
     /// more.
