@@ -50,6 +50,7 @@ inline constexpr unsigned long mem_commit = 0x1000;
 inline constexpr unsigned long mem_reserve = 0x2000;
 inline constexpr unsigned long mem_decommit = 0x4000;
 inline constexpr unsigned long mem_release = 0x8000;
+inline constexpr unsigned long mem_reset = 0x80000;
 inline constexpr unsigned long page_noaccess = 0x01;
 inline constexpr unsigned long page_readwrite = 0x04;
 inline constexpr unsigned short all_processor_groups = 0xffff;
@@ -123,7 +124,7 @@ inline bool is_mapped(const void*) noexcept { return true; }
 
 inline bool discard(void* p, std::size_t size) noexcept
 {
-    return VirtualAlloc(p, size, MEM_RESET, PAGE_READWRITE) != nullptr;
+    return VirtualAlloc(p, size, win::mem_reset, win::page_readwrite) != nullptr;
 }
 
 inline void use_huge_pages(void*, std::size_t, bool) noexcept {}
