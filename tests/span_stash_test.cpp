@@ -36,7 +36,8 @@ protected:
     SpanStash()
     {
         budget.set(1000);
-        stash.open_for(&pages, budget, 300);
+        stash.open_for(&pages, budget);
+        stash.set_share(300);
     }
     unit_header* at(unsigned unit) const { return offset<unit_header>(first, unit * header_size); }
 
@@ -195,7 +196,6 @@ TEST(Stashes, of_sleeping_threads_are_emptied_as_others_use_the_heap)
 
 TEST(Stashes, are_emptied_while_their_threads_use_them)
 {
-    std::atomic<bool> stop = false;
     std::atomic<std::size_t> damaged = 0;
     std::atomic<std::size_t> working = 8;
     run_threads(9, [&](std::size_t me) {

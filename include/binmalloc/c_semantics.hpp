@@ -1,7 +1,7 @@
 // binmalloc: the process heap by the rules of C: errno, zero sizes, overflow, invalid alignments.
 //
-// Layer: front ends. Thread safe, also in a process that is still being loaded. Both the bin_* functions and the overridden standard names are one
-// call of these.
+// Layer: front ends. Thread safe, also in a process that is still being loaded. Both the bin_*
+// functions and the overridden standard names are one call of these.
 #ifndef BINMALLOC_C_SEMANTICS_HPP
 #define BINMALLOC_C_SEMANTICS_HPP
 

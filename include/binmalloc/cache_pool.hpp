@@ -19,7 +19,7 @@
 #include <binmalloc/guest.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/page_source.hpp>
-#include <binmalloc/span_stash.hpp>
+#include <binmalloc/stash_set.hpp>
 
 namespace binmalloc::detail {
 
@@ -35,6 +35,7 @@ class cache_pool {
 public:
     using front_type = cache_front<Table>;
     using guest_type = guest<Table>;
+    using stash_set_type = stash_set<Pages, Footprint>;
 
     static constexpr bin_index guest_bin = Table::search(sizeof(guest_type), alignof(guest_type));
 
@@ -50,9 +51,11 @@ public:
             this->pool = &its_pool;
             this->gate = &its_pool.gate;
             this->leasable = true;
-            stash_.open_for(its_pool.store(), its_pool.budget_, its_pool.stash_share());
-            this->stash = &stash_;
             this->index = its_pool.index_of(*this);
+            if (this->index < its_pool.leasable()) {
+                its_pool.stashes.add(stash_, true);
+                this->stash = &stash_;
+            }
             this->deactivate();
             this->use(its_pool.pages);
             this->made.store(true, std::memory_order_release);
@@ -161,7 +164,7 @@ public:
     {
         m->flush_all();
         m->collect();
-        release_units(*m->stash);
+        stashes.release(*m->stash);
         m->end();
         m->lock.unlock();
         free_leases_[m->index / 64].fetch_or(std::uint64_t{1} << (m->index % 64),
@@ -211,7 +214,7 @@ public:
         if (memory == nullptr) return nullptr;
         permit(memory, Table::sizes[guest_bin]);
         auto* g = new (memory) guest_type(this, gate);
-        g->spans.open_for(store(), budget_, 0);
+        stashes.add(g->spans, false);
         lock_guard held(guests_lock_);
         g->next = guests_;
         if (guests_ != nullptr) guests_->previous = g;
@@ -228,7 +231,7 @@ public:
             (g->previous != nullptr ? g->previous->next : guests_) = g->next;
             if (g->next != nullptr) g->next->previous = g->previous;
         }
-        release_units(g->spans);
+        stashes.remove(g->spans);
         forbid(g, Table::sizes[guest_bin]);
         give_home(g, through);
     }
@@ -255,80 +258,6 @@ public:
         }
     }
 
-    /// Returns: units that the thread's stash did not have, or null. `zeroed` as in the page allocator.
-    /// Where threads compete for that, some more come along for the next requests; else what is in the
-    /// stash goes back first, so that it costs no memory which its own thread could use.
-    unit_header* acquire_units(span_stash& stash, unsigned units, bool* zeroed) noexcept
-    {
-        stash.missed(units, pages.lock().is_held());
-        if (!stash.is_competing()) {
-            release_units(stash);
-            return pages.acquire_units(units, zeroed);
-        }
-        unsigned acquired = units + along;
-        unit_header* first = pages.acquire_units(units, acquired, zeroed);
-        if (acquired > units) {
-            auto* rest = offset<unit_header>(first, units * header_size);
-            const unsigned count = acquired - units;
-            if (!stash.keep(rest, count)) pages.release_units(rest, count);
-        }
-        return first;
-    }
-
-    /// Effects: threads may keep freed spans from now on, or not.
-    void allow_stashes(bool yes) noexcept
-    {
-        const std::size_t units = yes ? Footprint::stash_bytes / unit_size : 0;
-        budget_.set(2 * units);
-        stash_share_.store(units / leasable(), std::memory_order_relaxed);
-        each_member([this](member& m) { m.stash->set_share(stash_share()); });
-    }
-
-    /// What threads keep of spans at the moment: bytes.
-    std::size_t stashed_bytes() noexcept
-    {
-        lock_guard held(guests_lock_);
-        std::size_t units = 0;
-        each_stash([&units](const span_stash& s) { units += s.held(); });
-        return units * unit_size;
-    }
-
-    /// Effects: gives what is in the calling thread's stash to the page allocator.
-    static void release_units(span_stash& stash) noexcept { stash.empty(release_runs); }
-
-    /// Effects: gives the page allocator what is in stashes: in all, or in those whose threads have kept
-    /// nothing for a round. Does nothing where the system has no barrier.
-    void release_stashes(bool all) noexcept
-    {
-        if (!guests_lock_.try_lock()) return; // another time
-        bool any = false;
-        each_stash([all, &any](span_stash& s) {
-            const bool idle = s.is_idle();
-            if (!s.was_used() || !(all || idle)) return;
-            s.close();
-            any = true;
-        });
-        if (any) {
-            const bool reached = os::barrier_on_all_threads();
-            each_stash([reached](span_stash& s) {
-                if (!s.is_closed()) return;
-                if (reached) s.steal(release_runs);
-                s.open();
-            });
-        }
-        guests_lock_.unlock();
-    }
-
-    /// Effects: what is to be done once in a while; slow paths call it.
-    void tick() noexcept
-    {
-        const std::uint32_t round = pages.round();
-        if (round == last_round_.load(std::memory_order_relaxed)) [[likely]]
-            return;
-        last_round_.store(round, std::memory_order_relaxed);
-        release_stashes(false);
-    }
-
     /// Effects: no thread's exit is waited for any more. Gives back what no block uses, of all caches,
     /// and the pool's own memory too if no block lives. Requires: no thread is in the code that uses
     /// the pool, or will be. True: it is gone.
@@ -339,7 +268,7 @@ public:
             if (is_at_rest(at(i))) at(i).flush_all();
         for (std::uint32_t i = 0; i < size_; ++i)
             if (is_at_rest(at(i))) at(i).release_free_slabs();
-        release_stashes(true);
+        stashes.release_all();
         pages.purge();
         // Another copy of the heap may just be done with the last block of ours.
         if (pages.statistics().live != 0 || !os::single_threaded()) return false;
@@ -365,14 +294,14 @@ public:
         while (any_busy() && os::now_ms() < deadline) os::yield();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.lock();
         for (std::uint32_t i = 0; i < size_; ++i) at(i).tiny.lock().lock();
-        guests_lock_.lock();
+        stashes.freeze();
         pages.freeze(deadline);
     }
 
     void thaw() noexcept
     {
         pages.thaw();
-        guests_lock_.unlock();
+        stashes.thaw();
         for (std::uint32_t i = 0; i < size_; ++i) at(i).tiny.lock().unlock();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.unlock();
         gate.reopen();
@@ -413,7 +342,8 @@ public:
     /// changing the pool; it is lost.
     bool recover(bool known, const cache_base* own) noexcept
     {
-        bool quiet = known && !pages.lock().is_held() && !guests_lock_.is_held();
+        bool quiet = known && !pages.lock().is_held() && !guests_lock_.is_held()
+            && !stashes.lock().is_held();
         for (std::uint32_t i = 0; i < size_; ++i) {
             if (i >= leasable() && at(i).lock.is_held()) quiet = false;
             if (at(i).tiny.lock().is_held()) quiet = false;
@@ -429,50 +359,21 @@ public:
     os::thread_exit_key exit_key;
     const bool is_watched = memcheck::is_running(); ///< then there are no leases
     Pages pages;
+    stash_set_type stashes;
 
 private:
     static constexpr std::uint32_t caches_per_cpu = 4;
-    static constexpr unsigned along = 128; // units
     static constexpr unsigned max_cpus = 1024;
     static constexpr std::uint32_t words = max_cpus * (caches_per_cpu - 1) / 64;
 
     // The OS gives zero bytes, which is the initial state of a member's lock and inbox: they work
     // before the rest is made, which happens under the lock when the member is first used.
-    explicit cache_pool(std::uint32_t size) noexcept : size_(size)
+    explicit cache_pool(std::uint32_t size) noexcept
+        : stashes(pages, leasable_of(size)), size_(size)
     {
         for (std::uint32_t i = 0; i < leasable(); ++i)
             free_leases_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_relaxed);
-        allow_stashes(true);
         gate.create();
-    }
-
-    template <class Visit>
-    void each_member(Visit visit) noexcept
-    {
-        for (std::uint32_t i = 0; i < leasable(); ++i)
-            if (at(i).made.load(std::memory_order_acquire)) visit(at(i));
-    }
-
-    std::size_t stash_share() const noexcept { return stash_share_.load(std::memory_order_relaxed); }
-
-    // Requires: guests_lock_ is held.
-    template <class Visit>
-    void each_stash(Visit visit) noexcept
-    {
-        each_member([&visit](member& m) { visit(*m.stash); });
-        for (guest_type* g = guests_; g != nullptr; g = g->next) visit(g->spans);
-    }
-
-    // To the page allocator that they came from: the heap may have been lost in a fork since.
-    static void release_runs(unit_header* const* first, const std::uint32_t* units,
-                             unsigned count) noexcept
-    {
-        pages_of<Pages>(first[0]).release_units(first, units, count);
-    }
-
-    const void* store() const noexcept
-    {
-        return static_cast<const typename Pages::store*>(&pages);
     }
 
     // Requires: `through` is locked.
@@ -504,7 +405,11 @@ private:
         return align_up(head() + size * member::bytes(size), Source::page_size());
     }
 
-    std::uint32_t leasable() const noexcept { return size_ / caches_per_cpu * (caches_per_cpu - 1); }
+    static std::uint32_t leasable_of(std::uint32_t size) noexcept
+    {
+        return size / caches_per_cpu * (caches_per_cpu - 1);
+    }
+    std::uint32_t leasable() const noexcept { return leasable_of(size_); }
 
     member& at(std::uint32_t i) noexcept
     {
@@ -524,11 +429,8 @@ private:
     }
 
     std::uint32_t size_;
-    spinlock guests_lock_; // also of those who empty stashes
+    spinlock guests_lock_;
     guest_type* guests_ = nullptr;
-    stash_budget budget_; // of the stashes
-    std::atomic<std::size_t> stash_share_{0};
-    std::atomic<std::uint32_t> last_round_{0};
     std::atomic<std::uint64_t> free_leases_[words]{};
 };
 

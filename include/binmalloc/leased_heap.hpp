@@ -81,7 +81,7 @@ public:
                 if (call.mine() != nullptr) call.mine()->collect();
                 pool_type* p = existing_pool();
                 if (p == nullptr) return nullptr;
-                p->tick();
+                p->stashes.tick();
                 const memcheck::unseen internal(p->is_watched);
                 span_stash* stash = current_->stash;
                 span* s = stash != nullptr && is_for_stash(size, alignment)
@@ -115,7 +115,7 @@ public:
                 m.lock.unlock();
             }
             p->release_idle();
-            p->release_stashes(true);
+            p->stashes.release_all();
         }
         p->pages.purge();
     }
@@ -126,7 +126,7 @@ public:
         pool_type* p = existing_pool();
         if (p == nullptr) return;
         p->pages.purge_aged();
-        p->tick();
+        p->stashes.tick();
     }
 
     static page_statistics statistics() noexcept
@@ -137,7 +137,7 @@ public:
         page_statistics now = p->pages.statistics();
         // What waits in a stash has not come back to the page allocator, but nobody uses it. Threads go
         // on meanwhile.
-        const std::size_t stashed = p->stashed_bytes();
+        const std::size_t stashed = p->stashes.held_bytes();
         const std::size_t waiting = stashed < now.live ? stashed : now.live;
         now.live -= waiting;
         now.dirty += waiting;
@@ -149,7 +149,7 @@ public:
         pool_type* p = pool();
         if (p == nullptr) return;
         p->pages.set_limit(bytes);
-        p->allow_stashes(bytes == SIZE_MAX); // what is in them could not serve other threads
+        p->stashes.allow(bytes == SIZE_MAX); // what is in them could not serve other threads
         const page_statistics now = statistics();
         if (now.live + now.dirty > bytes) purge();
     }
@@ -196,7 +196,7 @@ private:
     {
         const slow_call call;
         pool_type* p = existing_pool();
-        if (p != nullptr) p->tick();
+        if (p != nullptr) p->stashes.tick();
         if (call.mine() != nullptr) [[likely]]
             return call.mine()->refill(bin);
         return p != nullptr ? base::allocate_shared(*p, bin) : nullptr;
@@ -248,7 +248,7 @@ private:
                                     bool* zeroed) noexcept
     {
         const auto units = static_cast<unsigned>(divide_up(size, unit_size));
-        unit_header* first = p.acquire_units(stash, units, zeroed);
+        unit_header* first = p.stashes.acquire(stash, units, zeroed);
         return first != nullptr ? make_span(first, unit_kind::span, units * unit_size) : nullptr;
     }
 
@@ -270,7 +270,7 @@ private:
     {
         if (stash.is_full()) {
             const gate_scope scope;
-            pool_type::release_units(stash);
+            pool_type::stash_set_type::release(stash);
             if (stash.keep(s, units)) return true;
         }
         s->kind = unit_kind::span;
@@ -328,7 +328,7 @@ private:
         if (h->kind != unit_kind::slab) {
             const gate_scope scope;
             free_span<pages_type>(p, h);
-            if (pool_type* its_pool = existing_pool()) its_pool->tick();
+            if (pool_type* its_pool = existing_pool()) its_pool->stashes.tick();
             return;
         }
         auto* s = static_cast<slab*>(h);

@@ -208,7 +208,7 @@ private:
         pool_type* p = pool_type::create();
         if (p == nullptr) return existing_pool();
         p->pages.set_limit(Policy::initial_limit());
-        p->allow_stashes(p->pages.limit() == SIZE_MAX);
+        p->stashes.allow(p->pages.limit() == SIZE_MAX);
         p->exit_key.template create<&exit_callback_>();
         add_hook(); // may allocate, and so publish another one
         pool_type* first = nullptr;

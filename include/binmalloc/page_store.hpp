@@ -428,12 +428,12 @@ private:
     static constexpr std::size_t huge_page_size = std::size_t{2} << 20;
     static constexpr unsigned huge_page_units = huge_page_size / unit_size;
 
-    bool shrinking_ = false; // there was too much, and the target is not reached yet
-    std::size_t allowance_ = 0;
+    bool shrinking_ = false;     // there was too much, and the target is not reached yet
+    bool aging_ = false;         // a round of trimming has not come to its end
+    bool frozen_ = false;        // a fork is on its way
+    unsigned away_ = 0;          // runs that are out of the sets to be given back
+    std::size_t allowance_ = 0;  // what may wait, as far as was learned
     std::size_t given_back_ = 0; // in this round, because there was too much
-    bool aging_ = false;     // a round of trimming has not come to its end
-    bool frozen_ = false;    // a fork is on its way
-    unsigned away_ = 0;      // runs that are out of the sets to be given back
     std::atomic<std::uint32_t> round_{0};
     std::uint32_t calls_ = 0;
     std::uint64_t aged_at_ = 0;

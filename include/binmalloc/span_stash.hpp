@@ -55,11 +55,10 @@ public:
     static constexpr unsigned capacity = 16; // runs
 
     /// Effects: makes the stash usable, for units of this page allocator.
-    void open_for(const void* pages, stash_budget& budget, std::size_t share) noexcept
+    void open_for(const void* pages, stash_budget& budget) noexcept
     {
         pages_ = pages;
         budget_ = &budget;
-        set_share(share);
     }
 
     /// Effects: from now on it keeps no more than so many units, and what the budget gives beyond. Any
@@ -164,9 +163,15 @@ public:
         if (visiting_.exchange(false, std::memory_order_relaxed)) {
             count_ = 0;
             set_held(0);
+            settle();
         }
         open();
     }
+
+    // The set's (stash_set.hpp), under its lock.
+    span_stash* next = nullptr;
+    span_stash* previous = nullptr;
+    bool has_share = false;
 
 private:
     static constexpr std::uint32_t window = 256;  // spans that were freed
