@@ -9,8 +9,11 @@ struct hoarder {
     static void* reserve(std::size_t, std::size_t) noexcept { return nullptr; }
     static bool commit(void*, std::size_t) noexcept { return true; }
     static bool decommit(void*, std::size_t) noexcept { return true; }
+    static bool discard(void*, std::size_t) noexcept { return true; }
     static bool extend(void*, std::size_t, std::size_t) noexcept { return false; }
     static bool move(void*, std::size_t, void*, std::size_t) noexcept { return false; }
+    static bool move_out(void*, std::size_t, void*) noexcept { return false; }
+    static void use_huge_pages(void*, std::size_t, bool) noexcept {}
 };
 
 struct policy : binmalloc::default_policy {
