@@ -148,6 +148,10 @@ TEST(PageStore, what_was_needed_once_ages_while_the_heap_is_used)
         for (int k = 0; k < 300; ++k) heap::deallocate(heap::allocate(20 * kib));
     }
     EXPECT_LE(heap::statistics().dirty, 2 * mib);
+    // The next time it is not taken for what is needed again and again.
+    auto blocks = blocks_of<heap>(700 * kib, 60 * mib);
+    free_all<heap>(blocks);
+    EXPECT_LE(heap::statistics().dirty, binmalloc::default_footprint::dirty_floor + 30 * mib);
 }
 
 TEST(PageStore, a_large_heap_is_made_of_few_regions)
@@ -166,6 +170,28 @@ TEST(PageStore, a_large_heap_is_made_of_few_regions)
     heap::deallocate(first);
     heap::purge();
     EXPECT_LE(heap::statistics().reserved, small);
+}
+
+// --- where spans go
+
+struct generous_footprint : binmalloc::default_footprint {
+    static constexpr std::size_t dirty_floor = 256 * mib;
+    static constexpr std::size_t dirty_ceiling = 256 * mib;
+};
+
+TEST(PageStore, a_large_span_takes_the_tightest_place_that_was_in_use)
+{
+    if (sizeof(void*) == 4) GTEST_SKIP() << "such spans have mappings of their own there";
+    binmalloc::basic_page_allocator<binmalloc::os_pages, generous_footprint> pages;
+    void* const wide = pages.allocate(12 * mib);
+    void* const first_wall = pages.allocate(64 * kib);
+    void* const tight = pages.allocate(8 * mib);
+    void* const last_wall = pages.allocate(64 * kib);
+    pages.deallocate(wide);
+    pages.deallocate(tight);
+    EXPECT_EQ(pages.allocate(7 * mib), tight);
+    EXPECT_EQ(pages.allocate(12 * mib), wide);
+    for (void* const block : {wide, tight, first_wall, last_wall}) pages.deallocate(block);
 }
 
 // --- other ways to give back
@@ -256,6 +282,11 @@ TEST(PageStore, a_large_span_that_cannot_grow_in_place_moves_its_pages)
         fill(block, old_size, old_size);
         std::vector<void*> neighbours; // until one of them is behind it
         for (int i = 0; i < 100; ++i) neighbours.push_back(heap::allocate(1 * mib));
+        const std::size_t dirty_before = heap::statistics().dirty;
+        block = heap::reallocate(block, old_size + 1);
+        if (can && sizeof(void*) == 8) {
+            EXPECT_LE(heap::statistics().dirty, dirty_before) << "its old place has no memory";
+        }
         for (std::size_t size = old_size + 1 * mib; size < 200 * mib; size += size / 2) {
             block = heap::reallocate(block, size);
             ASSERT_NE(block, nullptr);
