@@ -103,18 +103,24 @@ public:
     /// Any thread.
     void sample()
     {
-        raise(most_held_, heap::held_bytes());
-        raise(most_resident_, memory_in_use().resident);
+        const auto now = binmalloc::statistics();
+        raise(most_used_, now.live);
+        raise(most_waiting_, now.dirty);
+        if (!sanitized) raise(most_resident_, memory_in_use().resident);
     }
-    void forget() { most_held_ = most_resident_ = 0; }
+    void forget() { most_used_ = most_waiting_ = most_resident_ = 0; }
 
-    /// Expects at most `bytes` in the heap, and so much with `beside` in the process.
+    /// Expects at most `bytes` in the heap beside what waits for reuse, and as much and that and
+    /// `beside` in the process.
     void expect_at_most(std::size_t bytes, std::size_t beside, const char* when) const
     {
-        EXPECT_GT(most_held_.load(), 0U) << when;
-        EXPECT_LE(most_held_.load(), held_before_ + bytes) << when;
+        EXPECT_GT(most_used_.load(), 0U) << when;
+        EXPECT_LE(most_used_.load(), held_before_ + bytes) << when;
+        EXPECT_LE(most_waiting_.load(), most_waiting(held_before_ + bytes)) << when;
         if (!sanitized) {
-            EXPECT_LE(most_resident_.load(), resident_before_ + bytes + beside) << when;
+            EXPECT_LE(most_resident_.load(),
+                      resident_before_ + bytes + most_waiting_.load() + beside)
+                << when;
         }
     }
     void expect_all_given_back() const
@@ -131,7 +137,8 @@ private:
 
     const std::size_t held_before_ = heap::held_bytes_after_purge();
     const std::size_t resident_before_ = memory_in_use().resident;
-    std::atomic<std::size_t> most_held_ = 0;
+    std::atomic<std::size_t> most_used_ = 0;
+    std::atomic<std::size_t> most_waiting_ = 0;
     std::atomic<std::size_t> most_resident_ = 0;
 };
 
@@ -140,7 +147,7 @@ constexpr std::size_t stack_bytes = 64 * kib; // what a thread touches of its st
 TEST(ManyThreads, two_thousand_in_succession_need_what_one_needs)
 {
     const deadline no_hang(60);
-    constexpr std::size_t threads = 2000;
+    const std::size_t threads = scaled(2000);
     constexpr std::size_t share = 48 * kib;
     high_water water;
     std::atomic<std::size_t> damaged = 0;
@@ -168,12 +175,12 @@ TEST(ManyThreads, two_thousand_in_succession_need_what_one_needs)
 TEST(ManyThreads, a_thousand_alive_at_once_need_what_their_blocks_need)
 {
     const deadline no_hang(60);
-    constexpr std::size_t threads = 1000;
+    const std::size_t threads = scaled(1000);
     constexpr std::size_t share = 6 * kib;
     high_water water;
     std::atomic<std::size_t> damaged = 0;
     std::vector<std::unique_ptr<belongings>> all(threads);
-    std::barrier everyone(threads + 1);
+    std::barrier everyone(static_cast<std::ptrdiff_t>(threads + 1));
     const auto together = [&] {
         // What happens between is that main looks.
         everyone.arrive_and_wait();
