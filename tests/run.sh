@@ -17,16 +17,21 @@ failed=0
 leg_gcc() { run_leg gcc gcc g++ -DBINMALLOC_STRESS_SECONDS=20 "-DBINMALLOC_STRESS_SEEDS=1;2;3"; }
 
 # Catches: what only one compiler accepts, and code that only one compiler happens to get right.
-leg_clang() { run_leg clang clang clang++ -DBINMALLOC_TEST_USERS=OFF; }
+leg_clang() { run_leg clang clang clang++ -DBINMALLOC_TEST_USERS=OFF "${shorter[@]}"; }
 
 # Catches: writes outside the allocator's own tables, undefined behaviour, and assertions.
-leg_asan() { run_leg asan gcc g++ "${checked[@]}" -DBINMALLOC_SANITIZE=address,undefined; }
+leg_asan() {
+    run_leg asan gcc g++ "${checked[@]}" -DCMAKE_CXX_FLAGS_DEBUG=-g1 \
+        -DBINMALLOC_SANITIZE=address,undefined
+}
 
 # Catches: data races between leases, shared caches, inboxes and the page allocator.
-leg_tsan() { run_leg tsan gcc g++ "${checked[@]}" -DBINMALLOC_SANITIZE=thread; }
+leg_tsan() {
+    run_leg tsan gcc g++ "${checked[@]}" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DBINMALLOC_SANITIZE=thread
+}
 
 # Catches: what breaks when everything allocates here: recursion, start-up and exit, foreign blocks.
-leg_override() { run_leg override gcc g++ -DBINMALLOC_TEST_OVERRIDE=ON; }
+leg_override() { run_leg override gcc g++ -DBINMALLOC_TEST_OVERRIDE=ON "${shorter[@]}"; }
 
 # Catches: sequences of calls that nobody thought of, which damage blocks, lose memory, or are refused.
 leg_fuzz() { run_leg fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON; }
@@ -36,7 +41,7 @@ leg_valgrind() { run_leg valgrind gcc g++ -DBINMALLOC_TEST_VALGRIND=ON; }
 
 # Catches: what takes time: rare interleavings, memory that grows slowly.
 leg_long() {
-    run_leg long gcc g++ -DBINMALLOC_TEST_LONG=ON -DBINMALLOC_TEST_USERS=OFF \
+    run_leg long gcc g++ -DBINMALLOC_TEST_SCALE=10 -DBINMALLOC_TEST_USERS=OFF \
         -DBINMALLOC_STRESS_SECONDS=600 "-DBINMALLOC_STRESS_SEEDS=1;2;3"
 }
 leg_long_fuzz() {
@@ -45,9 +50,11 @@ leg_long_fuzz() {
 
 legs=(gcc clang asan tsan override fuzz valgrind)
 long_legs=(long long_fuzz)
-# Assertions on, optimized only as far as stack traces stay readable. Warnings are for the other legs:
-# instrumented code has false ones.
-checked=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS=-O1 -DBINMALLOC_WERROR=OFF)
+# Assertions on, optimized only as far as it saves time. Warnings are for the other legs: instrumented
+# code has false ones.
+checked=(-DCMAKE_BUILD_TYPE=Debug -DBINMALLOC_WERROR=OFF)
+# What the leg gcc repeats as often as is useful.
+shorter=(-DBINMALLOC_TEST_SCALE=0.3)
 
 # --- machinery ------------------------------------------------------------------------------------
 
@@ -59,7 +66,8 @@ run_leg() {
     results=$PWD/$build/results.xml
     printf '\n=== leg %s\n' "$name"
     mkdir -p "$build" && rm -f "$results"
-    if ! CC=$cc CXX=$cxx cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo "$@"; then
+    if ! CC=$cc CXX=$cxx cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+        "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O2 -g1 -DNDEBUG" "$@"; then
         count_failure "$name: does not configure"
         return
     fi
