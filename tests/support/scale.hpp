@@ -39,14 +39,12 @@ inline constexpr bool with_thread_sanitizer = false;
 /// The process's resident memory says nothing about the heap in such a build.
 inline constexpr bool sanitized = with_address_sanitizer || with_thread_sanitizer;
 
+// No static in a function here: a child may be forked while another thread is initialising it.
 inline double scale() noexcept
 {
-    static const double factor = [] {
-        const char* const text = std::getenv("BINMALLOC_TEST_SCALE");
-        const double wanted = text != nullptr ? std::strtod(text, nullptr) : 1.0;
-        return (wanted > 0.0 ? wanted : 1.0) * (sanitized ? 0.1 : 1.0);
-    }();
-    return factor;
+    const char* const text = std::getenv("BINMALLOC_TEST_SCALE");
+    const double wanted = text != nullptr ? std::strtod(text, nullptr) : 1.0;
+    return (wanted > 0.0 ? wanted : 1.0) * (sanitized ? 0.1 : 1.0);
 }
 
 /// `count` iterations in a plain build, fewer under a sanitizer, never less than `least`.
@@ -57,11 +55,8 @@ inline std::size_t scaled(std::size_t count, std::size_t least = 1) noexcept
 
 inline std::uint64_t seed() noexcept
 {
-    static const std::uint64_t value = [] {
-        const char* const text = std::getenv("BINMALLOC_TEST_SEED");
-        return text != nullptr ? std::strtoull(text, nullptr, 0) : 20240229ULL;
-    }();
-    return value;
+    const char* const text = std::getenv("BINMALLOC_TEST_SEED");
+    return text != nullptr ? std::strtoull(text, nullptr, 0) : 20240229ULL;
 }
 
 } // namespace binmalloc_test
