@@ -24,6 +24,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <latch>
 #include <list>
 #include <new>
 #include <set>
@@ -328,6 +329,7 @@ TYPED_TEST(Limit, is_never_passed_by_threads_that_race_for_it)
     };
     constexpr std::size_t workers = 6;
     std::atomic<std::size_t> working = workers;
+    std::latch all_hold_theirs(workers);
     run_threads(workers + 1, [&](std::size_t me) {
         if (me == workers) {
             while (working.load() != 0) look();
@@ -357,6 +359,7 @@ TYPED_TEST(Limit, is_never_passed_by_threads_that_race_for_it)
             block = {got, size, 0, me << 32 | step};
             fill(got, size, block.id);
         }
+        all_hold_theirs.arrive_and_wait();
         for (const live_block& block : blocks) heap::deallocate(block.address);
         --working;
     });

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <latch>
 #include <thread>
 #include <vector>
@@ -23,10 +24,14 @@ namespace {
 
 using namespace binmalloc_test;
 using binmalloc::detail::header_size;
+using binmalloc::detail::make_span;
 using binmalloc::detail::offset;
+using binmalloc::detail::span;
 using binmalloc::detail::span_stash;
 using binmalloc::detail::stash_budget;
 using binmalloc::detail::unit_header;
+using binmalloc::detail::unit_kind;
+using binmalloc::detail::unit_size;
 
 /// A stash, and units of a page allocator for it.
 class SpanStash : public testing::Test {
@@ -41,6 +46,25 @@ protected:
     }
     unit_header* at(unsigned unit) const { return offset<unit_header>(first, unit * header_size); }
 
+    /// As a heap does it.
+    bool keep(unsigned unit, unsigned units)
+    {
+        span* s = make_span(at(unit), unit_kind::span, units * unit_size);
+        const bool kept = stash.keep_quickly(s) || stash.keep(s);
+        EXPECT_EQ(s->kind, kept ? unit_kind::none : unit_kind::span);
+        return kept;
+    }
+    span* take(unsigned units)
+    {
+        span* s = stash.take_last(units);
+        if (s == nullptr) s = stash.take(units);
+        if (s != nullptr) {
+            EXPECT_EQ(s->kind, unit_kind::span);
+            EXPECT_EQ(s->bytes, units * unit_size);
+        }
+        return s;
+    }
+
     binmalloc::page_allocator pages;
     stash_budget budget;
     span_stash stash;
@@ -49,80 +73,124 @@ protected:
 
 TEST_F(SpanStash, gives_what_was_freed_last)
 {
-    ASSERT_TRUE(stash.keep(at(0), 5));
-    ASSERT_TRUE(stash.keep(at(10), 5));
+    ASSERT_TRUE(keep(0, 5));
+    ASSERT_TRUE(keep(10, 5));
     EXPECT_EQ(stash.held(), 10U);
-    EXPECT_EQ(stash.take(5), at(10));
-    EXPECT_EQ(stash.take(5), at(0));
-    EXPECT_EQ(stash.take(5), nullptr);
+    EXPECT_EQ(take(5), at(10));
+    EXPECT_EQ(take(5), at(0));
+    EXPECT_EQ(take(5), nullptr);
     EXPECT_EQ(stash.held(), 0U);
 }
 
 TEST_F(SpanStash, gives_the_front_of_the_tightest_that_is_long_enough)
 {
-    ASSERT_TRUE(stash.keep(at(0), 9));
-    ASSERT_TRUE(stash.keep(at(20), 7));
-    ASSERT_TRUE(stash.keep(at(40), 2));
-    EXPECT_EQ(stash.take(6), at(20));
-    EXPECT_EQ(stash.take(8), at(0));
-    EXPECT_EQ(stash.take(1), at(26));
-    EXPECT_EQ(stash.take(1), at(8));
-    EXPECT_EQ(stash.take(2), at(40));
+    ASSERT_TRUE(keep(0, 9));
+    ASSERT_TRUE(keep(20, 7));
+    ASSERT_TRUE(keep(40, 2));
+    EXPECT_EQ(take(6), at(20));
+    EXPECT_EQ(take(8), at(0));
+    EXPECT_EQ(take(1), at(26));
+    EXPECT_EQ(take(1), at(8));
+    EXPECT_EQ(take(2), at(40));
     EXPECT_EQ(stash.held(), 0U);
 }
 
 TEST_F(SpanStash, joins_neighbours_in_any_order_when_that_is_needed)
 {
     std::vector<unsigned> order{3, 0, 4, 1, 2};
-    for (const unsigned i : order) ASSERT_TRUE(stash.keep(at(i * 10), 10));
-    ASSERT_TRUE(stash.keep(at(51), 9)) << "a gap of one unit";
-    EXPECT_EQ(stash.take(51), nullptr);
-    EXPECT_EQ(stash.take(50), at(0));
-    EXPECT_EQ(stash.take(9), at(51));
+    for (const unsigned i : order) ASSERT_TRUE(keep(i * 10, 10));
+    ASSERT_TRUE(keep(51, 9)) << "a gap of one unit";
+    EXPECT_EQ(take(51), nullptr);
+    EXPECT_EQ(take(50), at(0));
+    EXPECT_EQ(take(9), at(51));
 }
 
 TEST_F(SpanStash, has_room_for_a_few_runs)
 {
-    for (unsigned i = 0; i < span_stash::capacity; ++i) ASSERT_TRUE(stash.keep(at(i * 4), 2));
+    for (unsigned i = 0; i < span_stash::capacity; ++i) ASSERT_TRUE(keep(i * 4, 2));
     EXPECT_TRUE(stash.is_full());
-    EXPECT_FALSE(stash.keep(at(200), 2));
-    EXPECT_EQ(stash.take(2), at((span_stash::capacity - 1) * 4));
-    EXPECT_TRUE(stash.keep(at(200), 2));
+    EXPECT_FALSE(keep(200, 2));
+    EXPECT_EQ(take(2), at((span_stash::capacity - 1) * 4));
+    EXPECT_TRUE(keep(200, 2));
     unsigned runs = 0;
     stash.empty([&runs](unit_header* const*, const std::uint32_t*, unsigned count) { runs = count; });
     EXPECT_EQ(runs, span_stash::capacity);
     EXPECT_EQ(stash.held(), 0U);
-    EXPECT_EQ(stash.take(1), nullptr);
+    EXPECT_EQ(take(1), nullptr);
 }
 
 TEST_F(SpanStash, keeps_no_more_than_its_thread_has_asked_for)
 {
-    EXPECT_FALSE(stash.keep(at(0), 100)) << "more than 1 MiB";
+    EXPECT_FALSE(keep(0, 100)) << "more than 1 MiB";
     stash.missed(100, false);
-    EXPECT_TRUE(stash.keep(at(0), 100));
-    EXPECT_EQ(stash.take(100), at(0));
+    EXPECT_TRUE(keep(0, 100));
+    EXPECT_EQ(take(100), at(0));
     // It is not asked for again.
     for (int i = 0; i < 1000; ++i) {
-        if (stash.keep(at(200), 1)) stash.take(1);
+        if (keep(200, 1)) take(1);
     }
-    EXPECT_FALSE(stash.keep(at(0), 100));
+    EXPECT_FALSE(keep(0, 100));
+}
+
+TEST_F(SpanStash, keeps_more_for_a_thread_that_often_asks_in_vain)
+{
+    for (int i = 0; i < 100; ++i) stash.missed(3, false);
+    EXPECT_FALSE(keep(0, 200)) << "it freed nothing in between";
+    for (int i = 0; i < 100; ++i) {
+        ASSERT_TRUE(keep(i % 5 * 3, 3));
+        ASSERT_EQ(take(5), nullptr);
+        stash.missed(5, false);
+        ASSERT_NE(take(3), nullptr);
+    }
+    EXPECT_TRUE(keep(0, 200));
+    EXPECT_FALSE(keep(200, 100)) << "more than 4 MiB";
+    // It asks no more.
+    EXPECT_EQ(take(200), at(0));
+    for (int i = 0; i < 1000; ++i) {
+        if (keep(0, 1)) take(1);
+    }
+    EXPECT_FALSE(keep(0, 200));
+}
+
+TEST_F(SpanStash, heeds_a_smaller_share_at_once)
+{
+    ASSERT_TRUE(keep(0, 5));
+    budget.set(0);
+    stash.set_share(0);
+    EXPECT_FALSE(keep(10, 1));
+    EXPECT_EQ(take(5), at(0));
+    EXPECT_FALSE(keep(0, 5));
+    stash.set_share(5);
+    EXPECT_TRUE(keep(0, 5));
+    EXPECT_FALSE(keep(10, 1));
+}
+
+TEST_F(SpanStash, has_nothing_for_absurd_requests)
+{
+    EXPECT_EQ(stash.take_last(SIZE_MAX), nullptr);
+    EXPECT_EQ(stash.take(SIZE_MAX), nullptr);
+    ASSERT_TRUE(keep(0, 1));
+    const std::size_t wraps = SIZE_MAX / 2 + 2; // 1 in the lower half of it
+    EXPECT_EQ(stash.take_last(wraps), nullptr);
+    EXPECT_EQ(stash.take(wraps), nullptr);
+    EXPECT_EQ(take(1), at(0));
 }
 
 TEST_F(SpanStash, borrows_beyond_its_share)
 {
     stash.missed(390, false);
-    EXPECT_TRUE(stash.keep(at(0), 390));
+    EXPECT_TRUE(keep(0, 390));
     EXPECT_FALSE(budget.borrow(911)) << "90 are out";
     EXPECT_TRUE(budget.borrow(910));
-    EXPECT_EQ(stash.take(390), at(0));
+    EXPECT_EQ(take(390), at(0));
     EXPECT_TRUE(budget.borrow(90));
-    EXPECT_FALSE(stash.keep(at(0), 390));
+    EXPECT_FALSE(keep(0, 390));
     EXPECT_EQ(stash.held(), 0U);
 }
 
 TEST_F(SpanStash, is_left_alone_while_its_owner_is_in_it)
 {
-    ASSERT_TRUE(stash.keep(at(0), 5));
+    ASSERT_TRUE(keep(0, 5));
     bool stolen = false;
     const auto steal = [&] {
         stash.close();
@@ -134,7 +202,7 @@ TEST_F(SpanStash, is_left_alone_while_its_owner_is_in_it)
         std::thread(steal).join();
     });
     EXPECT_FALSE(stolen);
-    ASSERT_TRUE(stash.keep(at(0), 5));
+    ASSERT_TRUE(keep(0, 5));
     std::thread(steal).join();
     EXPECT_TRUE(stolen);
     EXPECT_EQ(stash.held(), 0U);

@@ -33,6 +33,20 @@ constexpr unsigned find_bit(unsigned position, unsigned limit, Word word) noexce
     return found < limit ? found : limit;
 }
 
+/// Effects: calls `f(i, mask, n)` for each word that the `count` bits from `first` on touch: n of them
+/// are in the i-th word, under the mask.
+template <class Function>
+constexpr void each_word(unsigned first, unsigned count, Function f) noexcept
+{
+    while (count != 0) {
+        const unsigned in_word = 64 - first % 64;
+        const unsigned n = count < in_word ? count : in_word;
+        f(first / 64, word_mask(first % 64, n), n);
+        first += n;
+        count -= n;
+    }
+}
+
 template <unsigned Bits>
 class bitmap {
     static_assert(Bits % 64 == 0);
@@ -45,20 +59,21 @@ public:
 
     constexpr void set(unsigned first, unsigned count) noexcept
     {
-        each_word(first, count, [this](unsigned i, bitmap_word m) { words_[i] |= m; });
+        each_word(first, count, [this](unsigned i, bitmap_word m, unsigned) { words_[i] |= m; });
     }
 
     constexpr void clear(unsigned first, unsigned count) noexcept
     {
-        each_word(first, count, [this](unsigned i, bitmap_word m) { words_[i] &= ~m; });
+        each_word(first, count, [this](unsigned i, bitmap_word m, unsigned) { words_[i] &= ~m; });
     }
 
     /// How many of the `count` bits from `first` on are set.
     constexpr unsigned population(unsigned first, unsigned count) const noexcept
     {
         unsigned n = 0;
-        each_word(first, count, [this, &n](unsigned i, bitmap_word m) {
-            n += static_cast<unsigned>(std::popcount(words_[i] & m));
+        each_word(first, count, [this, &n](unsigned i, bitmap_word m, unsigned all) {
+            const bitmap_word w = words_[i] & m;
+            n += w == m ? all : static_cast<unsigned>(std::popcount(w));
         });
         return n;
     }
@@ -94,18 +109,6 @@ private:
     static constexpr unsigned floor_log2_64(bitmap_word w) noexcept
     {
         return static_cast<unsigned>(std::bit_width(w)) - 1;
-    }
-
-    template <class Function>
-    static constexpr void each_word(unsigned first, unsigned count, Function f) noexcept
-    {
-        while (count != 0) {
-            const unsigned in_word = 64 - first % 64;
-            const unsigned n = count < in_word ? count : in_word;
-            f(first / 64, word_mask(first % 64, n));
-            first += n;
-            count -= n;
-        }
     }
 
     bitmap_word words_[Bits / 64]{};

@@ -44,7 +44,7 @@ inline void* allocate_aligned(std::size_t alignment, std::size_t size) noexcept
 BINMALLOC_OUTLINE inline void* malloc_slow(std::size_t size) noexcept
 {
     heap::core::settle();
-    return or_enomem(binmalloc::allocate(size));
+    return or_enomem(heap::allocate_rest(size));
 }
 
 BINMALLOC_INLINE void* malloc(std::size_t size) noexcept

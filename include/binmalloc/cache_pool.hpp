@@ -53,8 +53,8 @@ public:
             this->leasable = true;
             this->index = its_pool.index_of(*this);
             if (this->index < its_pool.leasable()) {
+                this->stash = new (&stash_) span_stash;
                 its_pool.stashes.add(stash_, true);
-                this->stash = &stash_;
             }
             this->deactivate();
             this->use(its_pool.pages);

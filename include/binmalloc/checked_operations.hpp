@@ -48,6 +48,8 @@ struct checked_operations {
         return slow(size);
     }
 
+    static void* allocate_rest(Core& core, std::size_t size) noexcept { return allocate(core, size); }
+
     template <std::size_t Size, std::size_t Alignment>
     static void* allocate_constant(Core& core) noexcept
     {

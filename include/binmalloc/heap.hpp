@@ -112,6 +112,13 @@ public:
         return operations::allocate_or(c, size, slow);
     }
 
+    /// For `slow` to begin with: allocate(size) after allocate_or(size, slow) found nothing.
+    [[nodiscard]] BINMALLOC_INLINE static void* allocate_rest(std::size_t size) noexcept
+    {
+        core_type c;
+        return operations::allocate_rest(c, size);
+    }
+
     /// As allocate(), with zero bytes; memory that the OS just gave is not cleared again.
     [[nodiscard]] static void* allocate_zeroed(std::size_t size) noexcept
     {

@@ -67,7 +67,8 @@ struct heap_operations {
         return allocate_larger(core, size);
     }
 
-    /// For malloc and operator new: what the fast path has no block for is `slow`'s, as a tail call.
+    /// For malloc and operator new: what the fast path has no block for is `slow`'s, as a tail call,
+    /// which begins with allocate_rest().
     template <class Slow>
     BINMALLOC_INLINE static void* allocate_or(Core& core, std::size_t size, Slow slow)
     {
@@ -75,6 +76,13 @@ struct heap_operations {
             if (void* p = core.take_block(table::of_fast(size))) [[likely]]
                 return handed_out(p, size);
         return slow(size);
+    }
+
+    BINMALLOC_INLINE static void* allocate_rest(Core& core, std::size_t size) noexcept
+    {
+        if (size <= table::fast_limit)
+            return handed_out(core.allocate_block(table::of_fast(size), size), size);
+        return allocate_larger_here(core, size);
     }
 
     BINMALLOC_INLINE static void* allocate(Core& core, std::size_t size,
@@ -191,31 +199,38 @@ struct heap_operations {
 
 private:
     // Some cores keep spans for their thread.
-    BINMALLOC_INLINE static span* take_span([[maybe_unused]] Core& core,
-                                            [[maybe_unused]] std::size_t size) noexcept
-    {
-        if constexpr (requires { core.take_span(size); })
-            return core.take_span(size);
-        else
-            return nullptr;
-    }
+    static constexpr bool keeps_spans = requires { Core::take_span(std::size_t{}); };
 
     // Sizes between the fast table and a span, and spans.
+    BINMALLOC_INLINE static void* allocate_larger_here(Core& core, std::size_t size) noexcept
+    {
+        if constexpr (keeps_spans) {
+            if (size > table::largest)
+                if (span* s = core.take_last_span(size)) [[likely]]
+                    return handed_out(unit_memory(s), size);
+        }
+        return allocate_by_search(core, size);
+    }
+
     BINMALLOC_OUTLINE static void* allocate_larger(Core& core, std::size_t size) noexcept
     {
-        if (size > table::largest) {
-            if (span* s = take_span(core, size)) [[likely]]
-                return handed_out(unit_memory(s), size);
-        } else if (const bin_index bin = table::of(size); bin != table::none) {
+        return allocate_larger_here(core, size);
+    }
+
+    BINMALLOC_OUTLINE static void* allocate_by_search(Core& core, std::size_t size) noexcept
+    {
+        if (const bin_index bin = table::of(size); bin != table::none)
             return handed_out(core.allocate_block(bin, size), size);
-        }
         return allocate_span(core, size, natural_alignment, nullptr);
     }
 
     BINMALLOC_OUTLINE static void* allocate_span(Core& core, std::size_t size,
                                                  std::size_t alignment, bool* zeroed) noexcept
     {
-        span* s = size > table::largest && alignment <= unit_size ? take_span(core, size) : nullptr;
+        span* s = nullptr;
+        if constexpr (keeps_spans) {
+            if (size > table::largest && alignment <= unit_size) s = core.take_span(size);
+        }
         if (s == nullptr) s = core.allocate_span(size, alignment, zeroed);
         return s != nullptr ? handed_out(Core::pages_type::memory_of(s), size) : nullptr;
     }

@@ -61,15 +61,19 @@ public:
             countdown_ended(s);
     }
 
-    /// Returns: a span that the thread has freed, if it has one for such a size, else null.
-    BINMALLOC_INLINE static span* take_span(std::size_t size) noexcept
+    /// Returns: the span that the thread freed last, if it has the right size, else null. Requires: the
+    /// size is that of a span.
+    BINMALLOC_INLINE static span* take_last_span(std::size_t size) noexcept
     {
         span_stash* stash = current_->stash;
-        if (stash == nullptr || size > max_span_size) [[unlikely]]
-            return nullptr;
-        const auto units = static_cast<unsigned>(divide_up(size, unit_size));
-        unit_header* first = stash->take(units);
-        return first != nullptr ? make_span(first, unit_kind::span, units * unit_size) : nullptr;
+        return stash != nullptr ? stash->take_last(span_units(size)) : nullptr;
+    }
+
+    /// Returns: a span that the thread has freed, or a part of one, else null. Requires: as above.
+    static span* take_span(std::size_t size) noexcept
+    {
+        span_stash* stash = current_->stash;
+        return stash != nullptr ? stash->take(span_units(size)) : nullptr;
     }
 
     static span* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
@@ -217,18 +221,23 @@ private:
 
     BINMALLOC_OUTLINE static void deallocate_slow(void* p, unit_header* h) noexcept
     {
-        if (region_of(p)->magic != region_magic) [[unlikely]]
+        const region* r = region_of(p);
+        if (r->magic != region_magic) [[unlikely]]
             os::fatal("free of a pointer that is not from this heap", p);
-        if (h->kind == unit_kind::span)
-            deallocate_span(p, static_cast<span*>(h));
-        else
+        if (h->kind != unit_kind::span) {
             deallocate_distant(p, first_header(h));
+            return;
+        }
+        auto* s = static_cast<span*>(h);
+        span_stash* stash = stash_for(s, p);
+        if (stash == nullptr || !stash->keep_quickly(s)) [[unlikely]]
+            deallocate_span(p, s);
     }
 
     BINMALLOC_OUTLINE static void deallocate_span(void* p, span* s) noexcept
     {
-        if (!keep_span(p, s)) [[unlikely]]
-            deallocate_anything(p, s);
+        span_stash* stash = stash_for(s, p);
+        if (stash == nullptr || !keep_span(*stash, s)) deallocate_anything(p, s);
     }
 
     BINMALLOC_OUTLINE static void deallocate_distant(void* p, unit_header* h) noexcept
@@ -244,37 +253,34 @@ private:
         return size > table::largest && size <= max_span_size / 2 && alignment <= unit_size;
     }
 
+    // No overflow: it is not 0.
+    static constexpr std::size_t span_units(std::size_t size) noexcept
+    {
+        return (size - 1) / unit_size + 1;
+    }
+
     static span* allocate_span_near(pool_type& p, span_stash& stash, std::size_t size,
                                     bool* zeroed) noexcept
     {
-        const auto units = static_cast<unsigned>(divide_up(size, unit_size));
-        unit_header* first = p.stashes.acquire(stash, units, zeroed);
-        return first != nullptr ? make_span(first, unit_kind::span, units * unit_size) : nullptr;
+        return p.stashes.acquire(stash, static_cast<unsigned>(span_units(size)), zeroed);
     }
 
-    // Effects: keeps a span for the thread's next request. False: it does not.
-    BINMALLOC_INLINE static bool keep_span(const void* p, span* s) noexcept
+    // Returns: the thread's stash, if it may keep such a span, which the program frees at p; else null.
+    BINMALLOC_INLINE static span_stash* stash_for(const span* s, const void* p) noexcept
     {
         span_stash* stash = current_->stash;
-        if (stash == nullptr || s->home != nullptr || p != unit_memory(s)
-            || region_holding(s)->pages != stash->pages()) [[unlikely]] return false;
-        const auto units = static_cast<unsigned>(s->bytes / unit_size);
-        s->kind = unit_kind::none;
-        if (stash->keep(s, units)) [[likely]]
-            return true;
-        return keep_after_emptying(*stash, s, units);
+        const bool right = stash != nullptr && s->home == nullptr && is_aligned(p, unit_size)
+            && region_holding(s)->pages == stash->pages();
+        return right ? stash : nullptr;
     }
 
-    BINMALLOC_OUTLINE static bool keep_after_emptying(span_stash& stash, span* s,
-                                                      unsigned units) noexcept
+    static bool keep_span(span_stash& stash, span* s) noexcept
     {
-        if (stash.is_full()) {
-            const gate_scope scope;
-            pool_type::stash_set_type::release(stash);
-            if (stash.keep(s, units)) return true;
-        }
-        s->kind = unit_kind::span;
-        return false;
+        if (stash.keep(s)) return true;
+        if (!stash.is_full()) return false;
+        const gate_scope scope;
+        pool_type::stash_set_type::release(stash);
+        return stash.keep(s);
     }
 
     // Effects: what needs no lock, as a rule: frees a block of the thread's own cache, through the

@@ -38,7 +38,8 @@ BINMALLOC_INLINE void* try_new(std::size_t size, std::size_t alignment) noexcept
 
 [[nodiscard]] BINMALLOC_OUTLINE inline void* new_slow(std::size_t size)
 {
-    void* p = try_new(size, 0);
+    heap::core::settle();
+    void* p = heap::allocate_rest(size);
     return p != nullptr ? p : new_without_memory(size, 0);
 }
 

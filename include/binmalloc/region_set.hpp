@@ -73,7 +73,7 @@ public:
                 const unsigned first = search(r, count, alignment);
                 if (first == r->unit_count) continue;
                 const unit_run run{r, first, count};
-                if (clean_units(run) > most_clean) continue;
+                if (count > most_clean && clean_units(run) > most_clean) continue;
                 zeroed = take(run);
                 return run;
             }
@@ -296,10 +296,14 @@ private:
     bool take(const unit_run& run) noexcept
     {
         region* r = run.where;
-        const unsigned dirty = r->dirty.population(run.first, run.count);
-        r->free.clear(run.first, run.count);
-        r->dirty.set(run.first, run.count);
-        r->aging.clear(run.first, run.count);
+        unsigned dirty = 0;
+        each_word(run.first, run.count, [r, &dirty](unsigned i, bitmap_word m, unsigned n) {
+            const bitmap_word was_dirty = r->dirty.word(i);
+            dirty += (was_dirty & m) == m ? n : static_cast<unsigned>(std::popcount(was_dirty & m));
+            r->free.set_word(i, r->free.word(i) & ~m);
+            r->dirty.set_word(i, was_dirty | m);
+            r->aging.set_word(i, r->aging.word(i) & ~m);
+        });
         r->free_units -= run.count;
         r->dirty_units -= dirty;
         if (run.first == r->lowest) r->lowest = run.first + run.count;

@@ -12,10 +12,11 @@
 // The barrier stands in for a fence between the owner's store and load, which would cost it more than
 // all the rest. (Dice, Huang, Yang: Asymmetric Dekker Synchronization, 2001.)
 //
-// A stash holds a few runs of units. A request takes the run that was freed last if it is exactly
-// right, else the front of the tightest. Neighbours are joined only when that is needed. It holds no
-// more than 1 MiB, or one span as large as the largest that its thread has asked for lately: a thread
-// that only frees must not hoard. Where threads compete, it is 4 MiB.
+// A stash holds a few runs of units, each with a span's header, but for its kind. A request takes the
+// run that was freed last if it is exactly right, else the front of the tightest. Neighbours are joined
+// only when that is needed. It holds no more than 1 MiB, or one span as large as the largest that its
+// thread has asked for lately: a thread that only frees must not hoard. Where threads compete, or one
+// often asks in vain, it is 4 MiB.
 #ifndef BINMALLOC_SPAN_STASH_HPP
 #define BINMALLOC_SPAN_STASH_HPP
 
@@ -62,41 +63,91 @@ public:
     }
 
     /// Effects: from now on it keeps no more than so many units, and what the budget gives beyond. Any
-    /// thread.
-    void set_share(std::size_t units) noexcept { share_.store(units, std::memory_order_relaxed); }
+    /// thread, one at a time.
+    void set_share(std::size_t units) noexcept
+    {
+        share_.store(units, std::memory_order_relaxed);
+        attention_.fetch_or(share_changed, std::memory_order_relaxed);
+    }
 
-    /// So much it holds at the moment. Any thread.
+    /// So many units it holds at the moment. Any thread.
     std::size_t held() const noexcept { return held_.load(std::memory_order_relaxed); }
 
     /// The page allocator whose units it takes.
     const void* pages() const noexcept { return pages_; }
 
-    /// Returns: the header of so many units, kind none; null: there are not so many side by side. Owner.
-    BINMALLOC_INLINE unit_header* take(unsigned units) noexcept
+    /// Returns: a span of so many units, if it was the last that was freed; else null. Owner.
+    BINMALLOC_INLINE span* take_last(std::size_t units) noexcept
     {
         const visit inside(*this);
-        if (!inside || count_ == 0) [[unlikely]]
+        if (attention() != 0) [[unlikely]]
             return nullptr;
-        if (units_[count_ - 1] != units) return take_part(units);
+        const std::uint32_t last = count_;
+        if (units_[last] != units) [[unlikely]]
+            return nullptr;
+        count_ = last - 1;
         set_held(held() - units);
-        if (borrowed_ != 0) [[unlikely]]
-            settle();
-        return first_[--count_];
+        return live(first_[last]);
     }
 
-    /// Effects: keeps units that were freed. False: there is no room for them, or it is time to see to
-    /// the page allocator. Requires: their headers say unit_kind::none. Owner.
-    BINMALLOC_INLINE bool keep(unit_header* first, unsigned units) noexcept
+    /// Returns: a span of so many units; null: there are not so many side by side. Owner.
+    BINMALLOC_OUTLINE span* take(std::size_t units) noexcept
     {
         const visit inside(*this);
-        // Only the owner counts.
-        const std::uint32_t uses = uses_.load(std::memory_order_relaxed) + 1;
-        uses_.store(uses, std::memory_order_relaxed);
-        const std::size_t now = held() + units;
-        if (!inside || now > useful_ || now > share() || count_ == capacity || uses % window == 0)
-            [[unlikely]] return keep_carefully(first, units);
+        if (is_closed() || units > held()) return nullptr;
+        const auto wanted = static_cast<std::uint32_t>(units);
+        if (wanted > largest_) largest_ = wanted;
+        std::uint32_t place = tightest(wanted);
+        if (place == 0 && (!join() || (place = tightest(wanted)) == 0)) return nullptr;
+        span* s = static_cast<span*>(first_[place]);
+        if (units_[place] == wanted) {
+            drop(place);
+        } else {
+            units_[place] -= wanted;
+            first_[place] = describe(offset<unit_header>(s, wanted * header_size), units_[place]);
+            describe(s, wanted);
+        }
+        set_held(held() - wanted);
+        if (borrowed_ != 0) settle();
+        return live(s);
+    }
+
+    /// Effects: keeps a span that was freed. False: the stash must look closer, see keep(). Requires: it
+    /// came from these pages, and its header says so. Owner.
+    BINMALLOC_INLINE bool keep_quickly(span* s) noexcept
+    {
+        const visit inside(*this);
+        const auto units = static_cast<std::uint32_t>(s->bytes / unit_size);
+        const std::uint32_t now = held_.load(std::memory_order_relaxed) + units;
+        const std::uint32_t left = left_.load(std::memory_order_relaxed);
+        if (attention() != 0 || now > limit_ || count_ == capacity || left == 0) [[unlikely]]
+            return false;
+        left_.store(left - 1, std::memory_order_relaxed); // only the owner counts
+        add(s, units, now);
+        return true;
+    }
+
+    /// Effects: the same. False: there is no room for it, or it is time to see to the page allocator.
+    BINMALLOC_OUTLINE bool keep(span* s) noexcept
+    {
+        const visit inside(*this);
+        if (is_closed()) return false;
+        heed_share();
+        if (left_.load(std::memory_order_relaxed) == 0) {
+            end_window();
+            return false;
+        }
+        const std::size_t units = s->bytes / unit_size;
+        const std::size_t before = held();
+        if (before + units > useful_ || (count_ == capacity && !join())) return false;
+        const std::size_t now = before + units;
         set_held(now);
-        add(first, units);
+        if (now > share() && !settle()) {
+            set_held(before);
+            return false;
+        }
+        left_.store(left_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+        add(s, static_cast<std::uint32_t>(units), static_cast<std::uint32_t>(now));
         return true;
     }
 
@@ -104,16 +155,24 @@ public:
     bool is_full() noexcept
     {
         const visit inside(*this);
-        return inside && count_ == capacity;
+        return !is_closed() && count_ == capacity;
     }
 
     /// Effects: takes note of a request that the stash could not serve. Owner.
-    void missed(unsigned units, bool competing) noexcept
+    void missed(std::uint32_t units, bool competing) noexcept
     {
         if (competing) competing_ = competing_after;
-        const unsigned wanted = competing_ != 0 ? most_useful : units;
+        // A thread that only allocates has no use for a stash.
+        const std::uint32_t left = left_.load(std::memory_order_relaxed);
+        if (left != left_at_miss_) ++misses_;
+        left_at_miss_ = left;
+        const bool often = misses_ >= many_misses || competing_ != 0;
+        const std::uint32_t wanted = often && units < most_useful ? most_useful : units;
         if (wanted > largest_) largest_ = wanted;
-        if (wanted > useful_) useful_ = wanted;
+        if (wanted > useful_) {
+            useful_ = wanted;
+            set_limit();
+        }
     }
 
     /// Threads compete for the page allocator, as far as this one's last requests show. Owner.
@@ -125,7 +184,7 @@ public:
     void empty(Use use) noexcept
     {
         const visit inside(*this);
-        if (inside) take_all(use);
+        if (!is_closed()) take_all(use);
     }
 
     // For a thief; one at a time.
@@ -133,17 +192,15 @@ public:
     /// The owner has kept nothing here since the last time that this was asked.
     bool is_idle() noexcept
     {
-        const std::uint32_t uses = uses_.load(std::memory_order_relaxed);
-        const bool idle = uses == seen_uses_;
-        seen_uses_ = uses;
+        const std::uint32_t left = left_.load(std::memory_order_relaxed);
+        const bool idle = left == seen_left_;
+        seen_left_ = left;
         return idle;
     }
 
-    bool was_used() const noexcept { return uses_.load(std::memory_order_relaxed) != 0; }
-
-    void close() noexcept { closed_.store(true, std::memory_order_relaxed); }
-    bool is_closed() const noexcept { return closed_.load(std::memory_order_acquire); }
-    void open() noexcept { closed_.store(false, std::memory_order_release); }
+    void close() noexcept { attention_.fetch_or(closed, std::memory_order_relaxed); }
+    bool is_closed() const noexcept { return (attention() & closed) != 0; }
+    void open() noexcept { forget(closed); }
 
     /// As empty(), unless the owner does not get out of its visit: it may have been stopped in there.
     /// Requires: it has been closed since before a barrier on all threads.
@@ -174,117 +231,140 @@ public:
     bool has_share = false;
 
 private:
-    static constexpr std::uint32_t window = 256;  // spans that were freed
-    static constexpr unsigned least_useful = 64;  // units
-    static constexpr unsigned most_useful = 256;  // where threads compete
+    static constexpr std::uint32_t window = 255;      // spans that were freed
+    static constexpr std::uint32_t many_misses = 16;  // in a window
+    static constexpr std::uint32_t least_useful = 64; // units
+    static constexpr std::uint32_t most_useful = 256; // where threads compete or misses are many
     static constexpr unsigned competing_after = 2;
-    static constexpr unsigned patience = 4096;    // steps of waiting, about a millisecond
+    static constexpr unsigned patience = 4096;        // steps of waiting, about a millisecond
+
+    // What the owner must not overlook.
+    enum attention_bit : std::uint8_t {
+        closed = 1,        // a thief is at it
+        share_changed = 2, // since the owner looked at it
+        borrowing = 4,     // what is taken out is to be given back to the budget
+    };
 
     class visit {
     public:
-        explicit visit(span_stash& stash) noexcept : stash_(stash)
+        BINMALLOC_INLINE explicit visit(span_stash& stash) noexcept : stash_(stash)
         {
             stash_.visiting_.store(true, std::memory_order_relaxed);
             std::atomic_signal_fence(std::memory_order_seq_cst);
-            open_ = !stash_.is_closed();
         }
-        ~visit() { stash_.visiting_.store(false, std::memory_order_release); }
+        BINMALLOC_INLINE ~visit() { stash_.visiting_.store(false, std::memory_order_release); }
         visit(const visit&) = delete;
         visit& operator=(const visit&) = delete;
 
-        explicit operator bool() const noexcept { return open_; }
-
     private:
         span_stash& stash_;
-        bool open_;
     };
 
-    BINMALLOC_INLINE void add(unit_header* first, unsigned units) noexcept
+    std::uint8_t attention() const noexcept { return attention_.load(std::memory_order_acquire); }
+
+    void forget(attention_bit bit) noexcept
     {
-        first_[count_] = first;
-        units_[count_] = units;
-        ++count_;
+        attention_.fetch_and(static_cast<std::uint8_t>(~bit), std::memory_order_release);
     }
 
-    // Within a visit.
-    BINMALLOC_OUTLINE bool keep_carefully(unit_header* first, unsigned units) noexcept
+    static span* live(unit_header* h) noexcept
     {
-        if (is_closed()) return false;
-        if (uses_.load(std::memory_order_relaxed) % window == 0) {
-            end_window();
-            return false;
-        }
-        const std::size_t before = held();
-        if (before + units > useful_ || (count_ == capacity && !join())) return false;
-        set_held(before + units);
-        if (before + units > share() && !settle()) {
-            set_held(before);
-            return false;
-        }
-        add(first, units);
-        return true;
+        h->kind = unit_kind::span;
+        return static_cast<span*>(h);
+    }
+
+    static span* describe(unit_header* first, std::uint32_t units) noexcept
+    {
+        return make_span(first, unit_kind::none, units * unit_size);
+    }
+
+    BINMALLOC_INLINE void add(span* s, std::uint32_t units, std::uint32_t held_then) noexcept
+    {
+        s->kind = unit_kind::none;
+        ++count_;
+        first_[count_] = s;
+        units_[count_] = units;
+        set_held(held_then);
     }
 
     // What the last two windows had no use for is not kept.
     void end_window() noexcept
     {
-        const unsigned recent = largest_ > least_useful ? largest_ : least_useful;
+        const std::uint32_t recent = largest_ > least_useful ? largest_ : least_useful;
         useful_ = recent > previous_ ? recent : previous_;
         previous_ = recent;
         largest_ = 0;
+        misses_ = 0;
         if (competing_ != 0) --competing_;
+        set_limit();
+        left_.store(window, std::memory_order_relaxed);
     }
 
-    BINMALLOC_OUTLINE unit_header* take_part(unsigned units) noexcept
+    void heed_share() noexcept
     {
-        if (units > largest_) largest_ = units;
-        unsigned place = tightest(units);
-        if (place == capacity && (!join() || (place = tightest(units)) == capacity)) return nullptr;
-        unit_header* first = first_[place];
-        if (units_[place] == units) {
-            drop(place);
-        } else {
-            first_[place] = offset<unit_header>(first, units * header_size);
-            units_[place] -= units;
-        }
-        set_held(held() - units);
-        settle();
-        return first;
+        if ((attention() & share_changed) == 0) return;
+        forget(share_changed);
+        set_limit();
     }
 
-    // The shortest run that is long enough, of equals the one freed last; `capacity`: there is none.
-    unsigned tightest(unsigned units) const noexcept
+    void set_limit() noexcept
     {
-        unsigned best = capacity;
-        for (unsigned i = count_; i-- > 0;)
-            if (units_[i] >= units && (best == capacity || units_[i] < units_[best])) best = i;
+        const std::size_t most = share();
+        limit_ = most < useful_ ? static_cast<std::uint32_t>(most) : useful_;
+    }
+
+    // The shortest run that is long enough, of equals the one freed last; 0: there is none.
+    std::uint32_t tightest(std::uint32_t units) const noexcept
+    {
+        std::uint32_t best = 0;
+        for (std::uint32_t i = count_; i > 0; --i)
+            if (units_[i] >= units && (best == 0 || units_[i] < units_[best])) best = i;
         return best;
     }
 
-    // Effects: joins runs that are neighbours. False: there are none.
+    // Effects: joins runs that are neighbours; then they are in the order of their addresses. False:
+    // there are none.
     BINMALLOC_OUTLINE bool join() noexcept
     {
-        const unsigned before = count_;
-        for (unsigned i = 0; i < count_; ++i) {
-            for (unsigned k = 0; k < count_;) {
-                if (offset<unit_header>(first_[i], units_[i] * header_size) != first_[k]) {
-                    ++k;
-                    continue;
-                }
-                units_[i] += units_[k];
-                drop(k);
-                if (i == count_) i = k; // it was the last and has moved
-                k = 0;
+        if (count_ < 2) return false;
+        sort();
+        std::uint32_t last = 1;
+        for (std::uint32_t i = 2; i <= count_; ++i) {
+            if (offset<unit_header>(first_[last], units_[last] * header_size) == first_[i]) {
+                units_[last] += units_[i];
+                static_cast<span*>(first_[last])->bytes = units_[last] * unit_size;
+            } else {
+                ++last;
+                first_[last] = first_[i];
+                units_[last] = units_[i];
             }
         }
-        return count_ != before;
+        const bool any = last != count_;
+        count_ = last;
+        return any;
     }
 
-    void drop(unsigned place) noexcept
+    // By address.
+    void sort() noexcept
     {
-        --count_;
+        for (std::uint32_t i = 2; i <= count_; ++i) {
+            unit_header* const first = first_[i];
+            const std::uint32_t units = units_[i];
+            std::uint32_t k = i;
+            for (; k > 1 && first_[k - 1] > first; --k) {
+                first_[k] = first_[k - 1];
+                units_[k] = units_[k - 1];
+            }
+            first_[k] = first;
+            units_[k] = units;
+        }
+    }
+
+    void drop(std::uint32_t place) noexcept
+    {
         first_[place] = first_[count_];
         units_[place] = units_[count_];
+        --count_;
     }
 
     template <class Use>
@@ -292,7 +372,7 @@ private:
     {
         if (count_ == 0) return;
         join();
-        use(first_, units_, count_);
+        use(first_ + 1, units_ + 1, count_);
         count_ = 0;
         set_held(0);
         settle();
@@ -302,10 +382,13 @@ private:
     BINMALLOC_OUTLINE bool settle() noexcept
     {
         const std::size_t wanted = held() > share() ? held() - share() : 0;
+        if (wanted == borrowed_) return true;
         if (wanted > borrowed_) {
             if (!budget_->borrow(wanted - borrowed_)) return false;
-        } else if (wanted < borrowed_) {
+            attention_.fetch_or(borrowing, std::memory_order_relaxed);
+        } else {
             budget_->give_back(borrowed_ - wanted);
+            if (wanted == 0) forget(borrowing);
         }
         borrowed_ = wanted;
         return true;
@@ -313,24 +396,31 @@ private:
 
     std::size_t share() const noexcept { return share_.load(std::memory_order_relaxed); }
 
-    void set_held(std::size_t units) noexcept { held_.store(units, std::memory_order_relaxed); }
+    void set_held(std::size_t units) noexcept
+    {
+        held_.store(static_cast<std::uint32_t>(units), std::memory_order_relaxed);
+    }
 
     std::atomic<bool> visiting_{false};
-    std::atomic<bool> closed_{false};
-    std::atomic<std::uint32_t> uses_{0};
-    std::uint32_t seen_uses_ = 0;
-    unsigned count_ = 0;
-    unsigned useful_ = least_useful;   // no more is kept
-    unsigned previous_ = least_useful; // the same of the window before
-    unsigned largest_ = 0;             // request in this window
-    unsigned competing_ = 0;           // windows to go until the competition is thought of as over
-    std::atomic<std::size_t> held_{0}; // units, as all numbers here
+    std::atomic<std::uint8_t> attention_{0};
+    std::atomic<std::uint32_t> held_{0};      // units, as all numbers here but these two:
+    std::atomic<std::uint32_t> left_{window}; // frees to the end of this window
+    std::uint32_t count_ = 0;                 // runs
+    std::uint32_t limit_ = 0;               // so much is kept without a closer look
+    std::uint32_t useful_ = least_useful;   // no more is kept
+    std::uint32_t previous_ = least_useful; // the same of the window before
+    std::uint32_t largest_ = 0;             // request in this window
+    std::uint32_t misses_ = 0;              // in this window, with frees between them
+    std::uint32_t left_at_miss_ = window;
+    std::uint32_t seen_left_ = window;      // by the last thief
+    unsigned competing_ = 0; // windows to go until the competition is thought of as over
     std::size_t borrowed_ = 0;
     std::atomic<std::size_t> share_{0};
     stash_budget* budget_ = nullptr;
     const void* pages_ = nullptr;
-    std::uint32_t units_[capacity]{};
-    unit_header* first_[capacity]{};
+    // Places 1 to count_; place 0 stays empty, and no request is for so little.
+    std::uint32_t units_[capacity + 1]{};
+    unit_header* first_[capacity + 1]{};
 };
 
 } // namespace binmalloc::detail

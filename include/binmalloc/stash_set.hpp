@@ -66,24 +66,29 @@ public:
         return units * unit_size;
     }
 
-    /// Returns: units that the thread's stash did not have, or null. `zeroed` as in the page allocator.
-    /// Where threads compete for that, some more come along for the next requests; else what is in the
-    /// stash goes back first, so that it costs no memory which its own thread could use.
-    unit_header* acquire(span_stash& stash, unsigned units, bool* zeroed) noexcept
+    /// Returns: a span that the thread's stash did not have, or null. `zeroed` as in the page allocator.
+    /// Where threads compete for that, some more units come along for the next requests; else what is in
+    /// the stash goes back first, so that it costs no memory which its own thread could use.
+    span* acquire(span_stash& stash, unsigned units, bool* zeroed) noexcept
     {
         stash.missed(units, pages_.lock().is_held());
         if (!stash.is_competing()) {
             release(stash);
-            return pages_.acquire_units(units, zeroed);
+            unit_header* first = pages_.acquire_units(units, zeroed);
+            return first != nullptr ? span_of(first, units) : nullptr;
         }
         unsigned acquired = units + along;
         unit_header* first = pages_.acquire_units(units, acquired, zeroed);
+        if (first == nullptr) return nullptr;
         if (acquired > units) {
-            auto* rest = offset<unit_header>(first, units * header_size);
-            const unsigned count = acquired - units;
-            if (!stash.keep(rest, count)) pages_.release_units(rest, count);
+            const unsigned more = acquired - units;
+            span* rest = span_of(offset<unit_header>(first, units * header_size), more);
+            if (!stash.keep(rest)) {
+                rest->kind = unit_kind::none;
+                pages_.release_units(rest, more);
+            }
         }
-        return first;
+        return span_of(first, units);
     }
 
     /// Effects: gives what is in the calling thread's stash to the page allocator.
@@ -111,13 +116,18 @@ public:
 private:
     static constexpr unsigned along = 128; // units
 
+    static span* span_of(unit_header* first, unsigned units) noexcept
+    {
+        return make_span(first, unit_kind::span, units * unit_size);
+    }
+
     void release_some(bool all) noexcept
     {
         if (!lock_.try_lock()) return; // another time
         bool any = false;
         for (span_stash* s = first_; s != nullptr; s = s->next) {
             const bool idle = s->is_idle();
-            if (!s->was_used() || !(all || idle)) continue;
+            if (s->held() == 0 || !(all || idle)) continue;
             s->close();
             any = true;
         }
