@@ -178,14 +178,32 @@ TEST_F(SpanStash, has_nothing_for_absurd_requests)
 
 TEST_F(SpanStash, borrows_beyond_its_share)
 {
+    const auto budget_left = [this] {
+        std::size_t left = 0;
+        while (budget.borrow(1)) ++left;
+        budget.give_back(left);
+        return left;
+    };
     stash.missed(390, false);
-    EXPECT_TRUE(keep(0, 390));
-    EXPECT_FALSE(budget.borrow(911)) << "90 are out";
-    EXPECT_TRUE(budget.borrow(910));
-    EXPECT_EQ(take(390), at(0));
-    EXPECT_TRUE(budget.borrow(90));
-    EXPECT_FALSE(keep(0, 390));
-    EXPECT_EQ(stash.held(), 0U);
+    EXPECT_TRUE(keep(0, 10));
+    EXPECT_EQ(budget_left(), 1000U);
+    EXPECT_TRUE(keep(10, 380));
+    EXPECT_EQ(budget_left(), 910U);
+    EXPECT_EQ(take(380), at(10));
+    EXPECT_TRUE(keep(10, 380));
+    EXPECT_EQ(budget_left(), 910U) << "kept for next time";
+    stash.empty([](unit_header* const*, const std::uint32_t*, unsigned) {});
+    EXPECT_EQ(budget_left(), 1000U);
+    ASSERT_TRUE(budget.borrow(911));
+    EXPECT_FALSE(keep(0, 390)) << "there is not so much left";
+    EXPECT_TRUE(keep(0, 389));
+    EXPECT_EQ(take(389), at(0));
+    EXPECT_EQ(budget_left(), 0U);
+    // What is not asked for any more is not needed either.
+    for (int i = 0; i < 1000; ++i) {
+        if (keep(0, 1)) take(1);
+    }
+    EXPECT_EQ(budget_left(), 89U);
 }
 
 TEST_F(SpanStash, is_left_alone_while_its_owner_is_in_it)

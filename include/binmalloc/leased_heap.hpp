@@ -81,10 +81,13 @@ public:
         for (const bool last_try : {false, true}) {
             {
                 const slow_call call;
-                // A thread that only allocates spans must collect what others freed of its blocks.
-                if (call.mine() != nullptr) call.mine()->collect();
                 pool_type* p = existing_pool();
                 if (p == nullptr) return nullptr;
+                // A thread that only allocates spans must collect what others freed of its blocks.
+                if (call.mine() != nullptr)
+                    call.mine()->collect();
+                else
+                    base::become_guest(*p);
                 p->stashes.tick();
                 const memcheck::unseen internal(p->is_watched);
                 span_stash* stash = current_->stash;

@@ -151,12 +151,27 @@ protected:
         if (p.is_watched) [[unlikely]]
             b = memcheck::defined(b);
         m.lock.unlock();
-        // Only now, because it may allocate.
-        if (is_new && g != nullptr && !p.exit_key.arm(static_cast<front*>(g))) {
-            leave_guest(p);
-            standing_.exited = true;
-        }
+        if (is_new) arm_exit(p);
         return b;
+    }
+
+    // Effects: a thread without a lease is a guest from now on, if it can be one.
+    static void become_guest(pool_type& p) noexcept
+    {
+        if (own_guest() != nullptr) return;
+        member& m = p.lock_shared(standing_.hint);
+        guest_through(p, m);
+        m.lock.unlock();
+        arm_exit(p);
+    }
+
+    // Effects: a new guest ends with its thread. Requires: no lock is held, because it may allocate.
+    static void arm_exit(pool_type& p) noexcept
+    {
+        guest_type* g = own_guest();
+        if (g == nullptr || p.exit_key.arm(static_cast<front*>(g))) return;
+        leave_guest(p);
+        standing_.exited = true;
     }
 
     // Returns: the thread's guest, made now if need be; null: it shall have none, or no memory.

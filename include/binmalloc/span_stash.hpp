@@ -73,6 +73,9 @@ public:
     /// So many units it holds at the moment. Any thread.
     std::size_t held() const noexcept { return held_.load(std::memory_order_relaxed); }
 
+    /// It holds something, or a part of the budget. Any thread.
+    bool is_in_use() const noexcept { return held() + borrowed() != 0; }
+
     /// The page allocator whose units it takes.
     const void* pages() const noexcept { return pages_; }
 
@@ -108,7 +111,6 @@ public:
             describe(s, wanted);
         }
         set_held(held() - wanted);
-        if (borrowed_ != 0) settle();
         return live(s);
     }
 
@@ -137,17 +139,11 @@ public:
             end_window();
             return false;
         }
-        const std::size_t units = s->bytes / unit_size;
-        const std::size_t before = held();
-        if (before + units > useful_ || (count_ == capacity && !join())) return false;
-        const std::size_t now = before + units;
-        set_held(now);
-        if (now > share() && !settle()) {
-            set_held(before);
-            return false;
-        }
+        const auto units = static_cast<std::uint32_t>(s->bytes / unit_size);
+        const std::uint32_t now = held_.load(std::memory_order_relaxed) + units;
+        if (now > useful_ || (count_ == capacity && !join()) || !borrow_for(now)) return false;
         left_.store(left_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-        add(s, static_cast<std::uint32_t>(units), static_cast<std::uint32_t>(now));
+        add(s, units, now);
         return true;
     }
 
@@ -220,7 +216,7 @@ public:
         if (visiting_.exchange(false, std::memory_order_relaxed)) {
             count_ = 0;
             set_held(0);
-            settle();
+            give_back_beyond(0);
         }
         open();
     }
@@ -241,8 +237,7 @@ private:
     // What the owner must not overlook.
     enum attention_bit : std::uint8_t {
         closed = 1,        // a thief is at it
-        share_changed = 2, // since the owner looked at it
-        borrowing = 4,     // what is taken out is to be given back to the budget
+        share_changed = 2, // or what is borrowed, since the owner looked at it
     };
 
     class visit {
@@ -296,6 +291,7 @@ private:
         largest_ = 0;
         misses_ = 0;
         if (competing_ != 0) --competing_;
+        give_back_beyond(held() < useful_ ? useful_ : held());
         set_limit();
         left_.store(window, std::memory_order_relaxed);
     }
@@ -309,17 +305,21 @@ private:
 
     void set_limit() noexcept
     {
-        const std::size_t most = share();
+        const std::size_t most = share() + borrowed();
         limit_ = most < useful_ ? static_cast<std::uint32_t>(most) : useful_;
     }
 
-    // The shortest run that is long enough, of equals the one freed last; 0: there is none.
+    // The shortest run that is long enough, of equals the one freed last; 0: there is none. Without a
+    // branch that depends on the lengths: they come as they come.
     std::uint32_t tightest(std::uint32_t units) const noexcept
     {
-        std::uint32_t best = 0;
-        for (std::uint32_t i = count_; i > 0; --i)
-            if (units_[i] >= units && (best == 0 || units_[i] < units_[best])) best = i;
-        return best;
+        std::uint64_t best = ~std::uint64_t{0};
+        for (std::uint32_t i = 1; i <= count_; ++i) {
+            const std::uint32_t waste = units_[i] - units; // too short: more than any length
+            const std::uint64_t rank = std::uint64_t{waste} << 32 | (capacity - i);
+            best = rank < best ? rank : best;
+        }
+        return best >> 63 == 0 ? capacity - static_cast<std::uint32_t>(best) : 0;
     }
 
     // Effects: joins runs that are neighbours; then they are in the order of their addresses. False:
@@ -370,30 +370,49 @@ private:
     template <class Use>
     void take_all(Use use) noexcept
     {
-        if (count_ == 0) return;
-        join();
-        use(first_ + 1, units_ + 1, count_);
-        count_ = 0;
-        set_held(0);
-        settle();
+        if (count_ != 0) {
+            join();
+            use(first_ + 1, units_ + 1, count_);
+            count_ = 0;
+            set_held(0);
+        }
+        give_back_beyond(0);
     }
 
-    // Effects: borrows what is held beyond the share, or gives back what no longer is.
-    BINMALLOC_OUTLINE bool settle() noexcept
+    // Effects: borrows what `units` need beyond the share; enough for all that may be useful, if there is
+    // so much.
+    bool borrow_for(std::uint32_t units) noexcept
     {
-        const std::size_t wanted = held() > share() ? held() - share() : 0;
-        if (wanted == borrowed_) return true;
-        if (wanted > borrowed_) {
-            if (!budget_->borrow(wanted - borrowed_)) return false;
-            attention_.fetch_or(borrowing, std::memory_order_relaxed);
-        } else {
-            budget_->give_back(borrowed_ - wanted);
-            if (wanted == 0) forget(borrowing);
-        }
-        borrowed_ = wanted;
+        const std::size_t own = share() + borrowed();
+        const std::uint32_t wanted = units < useful_ ? useful_ : units;
+        return own >= units || borrow(wanted - own) || borrow(units - own);
+    }
+
+    bool borrow(std::size_t units) noexcept
+    {
+        if (!budget_->borrow(units)) return false;
+        set_borrowed(borrowed() + units);
+        set_limit();
         return true;
     }
 
+    // Effects: gives back what was borrowed and is not needed for so much. Also a thief's, who leaves the
+    // limit to the owner.
+    void give_back_beyond(std::size_t units) noexcept
+    {
+        const std::size_t needed = units > share() ? units - share() : 0;
+        if (borrowed() <= needed) return;
+        budget_->give_back(borrowed() - needed);
+        set_borrowed(needed);
+        attention_.fetch_or(share_changed, std::memory_order_relaxed);
+    }
+
+    void set_borrowed(std::size_t units) noexcept
+    {
+        borrowed_.store(static_cast<std::uint32_t>(units), std::memory_order_relaxed);
+    }
+
+    std::size_t borrowed() const noexcept { return borrowed_.load(std::memory_order_relaxed); }
     std::size_t share() const noexcept { return share_.load(std::memory_order_relaxed); }
 
     void set_held(std::size_t units) noexcept
@@ -414,7 +433,7 @@ private:
     std::uint32_t left_at_miss_ = window;
     std::uint32_t seen_left_ = window;      // by the last thief
     unsigned competing_ = 0; // windows to go until the competition is thought of as over
-    std::size_t borrowed_ = 0;
+    std::atomic<std::uint32_t> borrowed_{0};
     std::atomic<std::size_t> share_{0};
     stash_budget* budget_ = nullptr;
     const void* pages_ = nullptr;

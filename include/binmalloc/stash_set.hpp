@@ -127,7 +127,7 @@ private:
         bool any = false;
         for (span_stash* s = first_; s != nullptr; s = s->next) {
             const bool idle = s->is_idle();
-            if (s->held() == 0 || !(all || idle)) continue;
+            if (!s->is_in_use() || !(all || idle)) continue;
             s->close();
             any = true;
         }
