@@ -1,8 +1,10 @@
 """Builds the library and our own programs, in build-bench/ and nowhere else."""
 
-import functools
+import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
@@ -39,14 +41,35 @@ def build_library():
     return BUILD / "libbinmalloc.so"
 
 
-@functools.cache    # two benchmarks may be runs of one program
+@dataclass(frozen=True)
+class Program:
+    """One of our own. `source` is a path below bench/; libraries among the flags come after it, as
+    they must."""
+
+    name: str
+    source: str
+    flags: tuple = ()
+
+    @property
+    def path(self):
+        return TOOLS / self.name
+
+    def build(self):
+        TOOLS.mkdir(parents=True, exist_ok=True)
+        run_build_step(f"building {self.name}", ["g++", "-std=c++20", "-O2", "-pthread",
+                                                 "-I", ROOT / "include", BENCH / self.source,
+                                                 *self.flags, "-o", self.path])
+
+
+def build_programs(programs):
+    """As many at a time as there are processors."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as builders:
+        # list(): a step that failed raises here.
+        list(builders.map(Program.build, dict.fromkeys(programs)))
+
+
 def build_program(name, source, *flags):
-    """`source` is a path below bench/; libraries among the flags come after it, as they must."""
-    TOOLS.mkdir(parents=True, exist_ok=True)
-    run_build_step(f"building {name}", ["g++", "-std=c++20", "-O2", "-pthread",
-                                        "-I", ROOT / "include", BENCH / source, *flags,
-                                        "-o", TOOLS / name])
-    return TOOLS / name
+    Program(name, source, flags).build()
 
 
 def build_measurer():

@@ -13,17 +13,18 @@ EXIT_NOT_READY = 3
 
 class Parser(argparse.ArgumentParser):
     """For `command`, which runs things of the kind `what`, all of them or those it is told, and
-    writes its results into the folder `out` of the build tree."""
+    writes `files` into the folder `out` of the build tree."""
 
-    def __init__(self, command, description, what, names, out):
+    def __init__(self, command, description, what, names, out, files, quick_rounds):
         super().__init__(prog=command, description=description,
                          epilog=f"{what}s: {', '.join(names)}")
-        self.what, self.names = what, names
-        self.add_argument("--quick", action="store_true", help="small inputs, 2 rounds")
+        self.what, self.names, self.quick_rounds = what, names, quick_rounds
+        rounds = f"{quick_rounds} round{'s' if quick_rounds > 1 else ''}"
+        self.add_argument("--quick", action="store_true", help=f"small inputs, {rounds}")
         self.add_argument("--rounds", type=int, metavar="N",
-                          help="runs of each (default 5, with --quick 2)")
+                          help=f"runs of each (default 5, with --quick {quick_rounds})")
         self.add_argument("--out", type=Path, default=building.BUILD / out, metavar="DIR",
-                          help="where results.json and results.md go "
+                          help=f"where {files} go "
                                f"(default {building.BUILD.name}/{out})")
         self.add_argument(what, nargs="*", metavar=what.upper(),
                           help="only these (default: all)")
@@ -31,7 +32,7 @@ class Parser(argparse.ArgumentParser):
     def parse(self):
         arguments = self.parse_args()
         if arguments.rounds is None:
-            arguments.rounds = 2 if arguments.quick else 5
+            arguments.rounds = self.quick_rounds if arguments.quick else 5
         if arguments.rounds < 1:
             self.error("--rounds must be 1 or more")
 

@@ -1,7 +1,6 @@
 """The runner behind compare.sh: builds, runs every benchmark in turn on each allocator, reports."""
 
 import argparse
-import time
 from pathlib import Path
 
 import allocators
@@ -9,7 +8,8 @@ import building
 import command_line
 import comparison
 import measuring
-from benchmarks import BENCHMARKS
+from benchmarks import BENCHMARKS, TYPED
+from progress import Progress
 
 
 def named_library(text):
@@ -22,7 +22,8 @@ def named_library(text):
 def parse_arguments():
     parser = command_line.Parser(
         "compare.sh", "Compares allocators with each other: glibc's, binmalloc, and its peers.",
-        "benchmark", BENCHMARKS, "comparison")
+        "benchmark", BENCHMARKS, "comparison", "results.json, results.md and report.html",
+        quick_rounds=1)
     parser.add_argument("--lib", type=named_library, action="append", default=[],
                         metavar="NAME=PATH", help="one more library to compare; may be repeated")
     return parser.parse()
@@ -36,47 +37,57 @@ def prepare(arguments):
         if allocator.library:
             measuring.require_preload_works(allocator.library)
 
-    results = []
-    for name in arguments.benchmark:
-        benchmark = BENCHMARKS[name]
-        binary = building.build_program(Path(benchmark.source).stem, benchmark.source,
-                                        *benchmark.flags)
-        results.append(comparison.Result(name, benchmark.cases(name, binary, arguments.quick)))
+    chosen = {name: BENCHMARKS[name] for name in arguments.benchmark}
+    building.build_programs(program for benchmark in chosen.values()
+                            for program in benchmark.programs())
+    results = [comparison.Result(name, benchmark, arguments.quick)
+               for name, benchmark in chosen.items()]
     return found, results
 
 
-def run_once(result, allocator, label):
-    """Runs one case once. After a failure it is left alone on this allocator in later rounds."""
-    if allocator.name in result.failures:
-        return
-    start = time.monotonic()
+def run_once(case, allocator):
+    """Runs one case once; returns why it failed, if it did. After that it is left alone on this
+    allocator in later rounds."""
+    if allocator.name in case.failures:
+        return None
     try:
-        result.add(allocator.name, result.case.run(allocator.library))
-        outcome = f"{time.monotonic() - start:7.2f} s"
+        case.add(allocator.name, case.case.run(allocator))
     except measuring.RunFailed as failure:
-        result.failures[allocator.name] = str(failure)
-        outcome = f"FAILED: {failure}"
-    print(f"{label:11} {result.case.name:32} {allocator.name:10} {outcome}", flush=True)
+        case.failures[allocator.name] = str(failure)
+    return case.failures.get(allocator.name)
 
 
-def run_rounds(results, found, rounds):
+def all_runs(results, found, rounds):
     """Rounds outside, allocators inside: a slow minute of the machine meets all of them alike."""
-    cases = [case for result in results for case in result.cases]
     for number in range(rounds):
-        first = number % len(found)
-        for case in cases:
-            for allocator in found[first:] + found[:first]:
-                run_once(case, allocator, f"round {number + 1}/{rounds}")
+        for result in results:
+            contenders = found + result.variants
+            first = number % len(contenders)
+            for case in result.cases:
+                for allocator in contenders[first:] + contenders[:first]:
+                    yield number, result, case, allocator
+
+
+def run_all(results, found, rounds):
+    runs = list(all_runs(results, found, rounds))
+    progress = Progress([(f"round {number + 1}/{rounds}", result.title_of(case), allocator.name)
+                         for number, result, case, allocator in runs])
+    for _, result, case, allocator in runs:
+        progress.start()
+        failure = run_once(case, allocator)
+        progress.end()
+        if failure:
+            progress.message(f"{result.title_of(case)} FAILED on {allocator.name}: {failure}")
 
 
 def main():
     arguments = parse_arguments()
     found, results = prepare(arguments)
-    run_rounds(results, found, arguments.rounds)
+    run_all(results, found, arguments.rounds)
 
     print("\n" + comparison.write(arguments, found, results))
     # That a peer fails is a result like any other.
-    ours = {allocators.GLIBC, allocators.BINMALLOC}
+    ours = {allocators.GLIBC, allocators.BINMALLOC, TYPED}
     failed = any(ours & case.failures.keys() for result in results for case in result.cases)
     return command_line.EXIT_FAILED if failed else 0
 

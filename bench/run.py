@@ -12,7 +12,7 @@ import report
 def parse_arguments():
     parser = command_line.Parser(
         "run.sh", "Runs real programs on the system's allocator and on binmalloc.",
-        "program", programs.PROGRAMS, "results")
+        "program", programs.PROGRAMS, "results", "results.json and results.md", quick_rounds=2)
     parser.add_argument("--lib", type=Path, metavar="PATH",
                         help="the library to preload (default: build libbinmalloc.so)")
     return parser.parse()

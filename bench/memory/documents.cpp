@@ -1,11 +1,12 @@
-// documents [SECONDS]: does memory stay compact in a long-running program whose sizes shift?
+// documents [SECONDS [IDLE_MS]]: does memory stay compact in a long-running program whose sizes
+// shift?
 //
 // About 40 documents of 128 KiB to 8 MiB are alive at a time; new ones are loaded, random ones are
 // dropped, for 600 simulated seconds in three phases with different sizes of objects. A few objects
 // outlive their document, in a cache. A short real sleep now and then gives an allocator's delays
 // their time. At last all but a quarter of the documents are dropped, and 2 s pass with little to
 // do. RSS is what it has grown by since the start; live are the sizes asked for.
-#include "support.hpp"
+#include "../support.hpp"
 
 #include <algorithm>
 #include <array>
@@ -140,9 +141,9 @@ public:
         }
     }
 
-    void idle_for_2_s()
+    void idle(std::chrono::milliseconds time)
     {
-        for (int i = 0; i < 100; ++i) {
+        for (auto past = 0ms; past < time; past += 20ms) {
             pause(20ms);
             for (int j = 0; j < 50; ++j) survivors_.keep(make(between(random_, 16, kib)), random_);
         }
@@ -174,6 +175,7 @@ void report_use(const char* when, std::size_t rss_at_start)
 int main(int argc, char** argv)
 {
     const std::size_t seconds = argument(argc, argv, 1, 600);
+    const std::chrono::milliseconds idle_time(argument(argc, argv, 2, 2000));
     library documents;
     const std::size_t rss_at_start = resident_bytes();
     for (const phase& p : phases) {
@@ -182,6 +184,6 @@ int main(int argc, char** argv)
     }
     documents.close_all_but(documents.open() / 4);
     report_use("closed", rss_at_start);
-    documents.idle_for_2_s();
+    documents.idle(idle_time);
     report_use("idle", rss_at_start);
 }

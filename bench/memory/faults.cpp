@@ -3,7 +3,7 @@
 // Builds a live set of objects of 64 to 512 bytes (1024 MiB), links them in random order, follows
 // the links for 20 million reads, each of which waits for the one before, and exits with all of it
 // alive.
-#include "support.hpp"
+#include "../support.hpp"
 
 #include <cstddef>
 #include <span>

@@ -1,22 +1,20 @@
-// give_back [MIB [--keep PERCENT]]: does freed memory go back to the system?
+// give_back [MIB [PAUSE_MS [KEEP_PERCENT]]]: does freed memory go back to the system?
 //
 // Allocates 2048 MiB in small pieces, writes all of it, frees the pieces in random order, and
 // sleeps for 2 s without a call to the allocator. Then it makes a few thousand small allocations,
-// as an allocator may give memory back only when it is called. With --keep, a part of the pieces,
-// chosen at random, stays alive.
-#include "support.hpp"
+// as an allocator may give memory back only when it is called. A part of the pieces, chosen at
+// random, may stay alive.
+#include "../support.hpp"
 
 #include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
 #include <span>
-#include <string_view>
 
 namespace {
 
 using namespace bench;
-using namespace std::chrono_literals;
 
 /// A piece knows its size.
 struct piece {
@@ -57,9 +55,8 @@ void use_a_little(random_source& random)
 
 int main(int argc, char** argv)
 {
-    using namespace std::string_view_literals;
-    const bool keeps = argc > 3 && argv[2] == "--keep"sv;
-    const std::size_t percent = keeps ? argument(argc, argv, 3, 0) : 0;
+    const std::chrono::milliseconds rest(argument(argc, argv, 2, 2000));
+    const std::size_t percent = argument(argc, argv, 3, 0);
 
     random_source random(1);
     pointers<piece> pieces(count_pieces(random, argument(argc, argv, 1, 2048) * mib));
@@ -83,12 +80,12 @@ int main(int argc, char** argv)
     report("free", freeing.seconds(), "s");
     report_rss("rss_freed");
 
-    pause(2s);
-    report_rss("rss_after_2_s");
+    pause(rest);
+    report_rss("rss_after_pause");
     use_a_little(random);
     report_rss("rss_used_again");
 
-    if (keeps) {
+    if (percent > 0) {
         const std::size_t live = total_size(pieces.all().first(kept));
         const auto rss = static_cast<double>(resident_bytes() - pieces.bytes());
         report_bytes("live", live, kind::detail);

@@ -1,8 +1,10 @@
-// idle [THREADS]: how much does a process keep whose threads have freed everything and sleep?
+// idle [THREADS [PAUSE_MS]]: how much does a process keep whose threads have freed everything and
+// sleep?
 //
 // Each of 8 threads allocates 64 MiB in blocks of 16 B to 256 KiB. Then each frees three quarters
-// of its own and a quarter of its neighbour's, and all sleep without a call to the allocator.
-#include "support.hpp"
+// of its own and a quarter of its neighbour's, and all sleep for 2 s without a call
+// to the allocator.
+#include "../support.hpp"
 
 #include <array>
 #include <barrier>
@@ -18,7 +20,6 @@
 namespace {
 
 using namespace bench;
-using namespace std::chrono_literals;
 
 constexpr std::size_t bytes_per_thread = 64 * mib;
 
@@ -62,6 +63,7 @@ void trim()
 int main(int argc, char** argv)
 {
     const std::size_t count = argument(argc, argv, 1, 8);
+    const std::chrono::milliseconds rest(argument(argc, argv, 2, 2000));
     std::vector<share> shares(count);
     std::barrier everyone(static_cast<std::ptrdiff_t>(count + 1));
 
@@ -82,7 +84,7 @@ int main(int argc, char** argv)
     everyone.arrive_and_wait();
 
     everyone.arrive_and_wait();
-    pause(2s);
+    pause(rest);
     report_bytes("rss_idle", resident_bytes());
     trim();
     report_bytes("rss_trimmed", resident_bytes());

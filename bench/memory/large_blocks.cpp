@@ -1,4 +1,4 @@
-// Blocks over 16 KiB: how long a call takes, on whatever malloc the process has. Google Benchmark.
+// large_blocks: how long does a call for a block over 16 KiB take? Google Benchmark.
 //
 //   pair         one block, freed at once; its first byte is written
 //   window       16 live blocks, a random one replaced; one byte of every OS page is written
@@ -34,7 +34,7 @@ void write_each_page(void* p, std::size_t size)
         static_cast<volatile char*>(p)[at] = 1;
 }
 
-std::size_t arg(const benchmark::State& state, int i)
+std::size_t arg(const benchmark::State& state, std::size_t i)
 {
     return static_cast<std::size_t>(state.range(i));
 }

@@ -2,11 +2,14 @@
 // here allocates but allocate(): what is measured is the program's own use of its malloc.
 #pragma once
 
-#include "../../tests/support/process.hpp"
-#include "../../tests/support/random.hpp"
+#include "../tests/support/process.hpp"
+#include "../tests/support/random.hpp"
 
+#include <array>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -42,6 +45,29 @@ inline std::size_t spread_out(random_source& random, std::size_t least, std::siz
     const std::size_t start = least << random.below(doublings);
     return start + random.below(start);
 }
+
+/// Sizes by a Pareto law, P(size > s) = (16 / s) ^ 1.1, as its `Count` quantiles: many small ones and
+/// a few large ones. Half of all are under 30 bytes; the largest of 256 is 4.5 KiB, of 4096 it is
+/// 56 KiB. Drawing one costs little.
+template <std::size_t Count>
+class pareto_sizes {
+public:
+    pareto_sizes()
+    {
+        for (std::size_t i = 0; i < Count; ++i) {
+            const double quantile = (static_cast<double>(i) + 0.5) / static_cast<double>(Count);
+            sizes_[i] = static_cast<std::uint16_t>(16 * std::pow(quantile, -1 / 1.1));
+        }
+    }
+
+    [[nodiscard]] std::size_t draw(random_source& random) const
+    {
+        return sizes_[random.below(Count)];
+    }
+
+private:
+    std::array<std::uint16_t, Count> sizes_;
+};
 
 /// Pointers to blocks, in memory that is not from the allocator; all of it is resident at once.
 template <class T>
