@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import asdict
 from statistics import geometric_mean, median
 
+import page
 import report
 import tables
 from allocators import BINMALLOC, GLIBC, Allocator
@@ -153,7 +154,9 @@ def as_data(arguments, allocators, results):
 
 
 def write(arguments, allocators, results):
+    """Writes results.json, results.md and report.html, and returns the tables' text."""
     data = as_data(arguments, allocators, results)
     text = tables.as_markdown(data)
     report.write_files(arguments.out, json.dumps(data, indent=2) + "\n", text)
-    return text
+    (arguments.out / "report.html").write_text(page.as_html(data))
+    return f"{text}\nAs plots: {arguments.out / 'report.html'}\n"
