@@ -58,7 +58,7 @@ enum { thread_count = 4, rounds = 10, blocks_per_round = 2000 };
 static void* blocks[thread_count][blocks_per_round];
 static pthread_barrier_t everyone;
 
-/* Frees what its neighbour allocated. */
+/* Frees what its neighbour allocated, and then, in the midst of the others, its own. */
 static void* exchange(void* argument)
 {
     const size_t own = (size_t)argument, other = (own + 1) % thread_count;
@@ -68,6 +68,7 @@ static void* exchange(void* argument)
         for (int i = 0; i < blocks_per_round; ++i) free(blocks[other][i]);
         pthread_barrier_wait(&everyone);
     }
+    for (int i = 0; i < rounds * blocks_per_round; ++i) free(malloc(100 + own));
     return NULL;
 }
 

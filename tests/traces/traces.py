@@ -20,7 +20,7 @@ import benchmarks
 
 FOLDER = Path(sys.argv.pop()).resolve()
 REPLAY, PROGRAM = FOLDER / "trace_replay", FOLDER / "trace_program"
-RECORDER, BROKEN_MALLOC = FOLDER / "libtrace_recorder.so", FOLDER / "libtrace_broken_malloc.so"
+RECORDER, ODD_MALLOC = FOLDER / "libtrace_recorder.so", FOLDER / "libtrace_odd_malloc.so"
 LIBRARY = os.environ["LIBRARY"]
 
 FIRST_MARK, LAST_MARK = 900001, 900002      # program.c's
@@ -128,9 +128,11 @@ class Case(unittest.TestCase):
             self.assertEqual(done.stderr, "")
         return done
 
-    def record(self, *argv, file="trace", status=0, **settings):
-        return self.run_program(*argv, status=status, LD_PRELOAD=str(RECORDER),
-                                BINMALLOC_TRACE=file, **settings)
+    def record(self, *argv, file="trace", status=0, odd=None, **settings):
+        """`odd` has the program on odd_malloc.c."""
+        libraries, odd = (f"{RECORDER} {ODD_MALLOC}", {"ODD": odd}) if odd else (str(RECORDER), {})
+        return self.run_program(*argv, status=status, LD_PRELOAD=libraries, BINMALLOC_TRACE=file,
+                                **odd, **settings)
 
     def dump(self, file="trace"):
         lines = self.run_program(REPLAY, "--dump", file).stdout.splitlines()
@@ -210,25 +212,36 @@ class Traces(Case):
             self.assertAlmostEqual(results["rss_at_peak"], 64, delta=6)
             self.assertAlmostEqual(results["rss_per_live"], 1, delta=0.1)
 
+    def test_calls_of_the_allocator(self):
+        """They are not the program's."""
+        self.record(PROGRAM, "calls")
+        self.record(PROGRAM, "calls", file="nested", odd="calls_itself")
+        self.assertEqual(self.between_marks("nested"), self.between_marks())
+
     def test_threads(self):
-        self.record(PROGRAM, "threads")
-        events = [event for event in self.between_marks()
-                  if event.call == "free" or 100 <= event.size < 104]
+        for odd in None, "one_list":
+            file = f"trace-{odd}"
+            self.record(PROGRAM, "threads", file=file, odd=odd)
+            self.check_exchange(self.between_marks(file))
+            self.replay_everywhere(file, len(self.dump(file)))
+
+    def check_exchange(self, events):
+        """Of program.c: each thread allocates its own size and frees its neighbour's, then its own."""
         allocated, freed, holder = collections.Counter(), collections.Counter(), {}
-        owner = {}          # by size, which is each thread's own
+        owner = {}          # of a size: the thread
         for event in events:
-            if event.call == "malloc":
+            if event.call == "malloc" and 100 <= event.size < 104:
                 owner.setdefault(event.size, event.thread)
                 self.assertEqual(owner[event.size], event.thread)
                 allocated[event.size] += 1
                 holder[event.slot] = event.size
-            elif event.slot in holder:
+            elif event.call == "free" and event.slot in holder:
                 freed[event.thread, holder.pop(event.slot)] += 1
-        self.assertEqual(allocated, {size: 20000 for size in range(100, 104)})
-        self.assertEqual(freed, {(owner[size], 100 + (size - 99) % 4): 20000
-                                 for size in range(100, 104)})
+        sizes = range(100, 104)
+        self.assertEqual(allocated, {size: 40000 for size in sizes})
+        self.assertEqual(freed, {(owner[size], other): 20000 for size in sizes
+                                 for other in (size, 100 + (size - 99) % 4)})
         self.assertEqual(holder, {})
-        self.replay_everywhere("trace", len(self.dump()))
 
     def test_many_threads(self):
         for threads in (2, 7, 300):
@@ -333,7 +346,7 @@ class Traces(Case):
         self.run_program(REPLAY, ".", status=1)
 
     def test_broken_allocators(self):
-        for fault, events, message in [
+        for odd, events, message in [
                 ("twice", [Event(0, "malloc", 1, 5000), Event(0, "malloc", 2, 5000),
                            Event(0, "free", 1)], "a block of 5000 bytes was changed"),
                 ("none", [Event(0, "malloc", 1, 5000)], "no memory for a block of 5000 bytes"),
@@ -342,9 +355,9 @@ class Traces(Case):
                               Event(0, "realloc", 2, 5000)], "a block of 100 bytes was changed"),
                 ("not_aligned", [Event(0, "aligned", 1, 5000, 6)], "not aligned to 64 bytes")]:
             content = trace(events)
-            self.assert_refused("trace", content, message, command=(), FAULT=fault,
-                                LD_PRELOAD=str(BROKEN_MALLOC))
-            self.replay("trace", FAULT="", LD_PRELOAD=str(BROKEN_MALLOC))
+            self.assert_refused("trace", content, message, command=(), ODD=odd,
+                                LD_PRELOAD=str(ODD_MALLOC))
+            self.replay("trace", ODD="", LD_PRELOAD=str(ODD_MALLOC))
 
 
 if __name__ == "__main__":
