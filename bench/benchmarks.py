@@ -8,6 +8,7 @@ says what it asks. Each sees the allocator as its malloc, and smaller must be be
 - OnThreads: an OwnProgram whose first argument is a number of threads.
 - InContainers: an OwnProgram whose first arguments are a container and the allocator in its type.
 - GoogleBenchmark: nothing to do; its real times are the results.
+- Trace: no source, but the name of a program of programs.py, whose calls are recorded and replayed.
 """
 
 import functools
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import measuring
+import programs
+import recording
 from building import BENCH, Program
 from measuring import Command
 
@@ -58,10 +61,20 @@ class Case:
         return self.read(usage, output)
 
 
+def printed_results(output):
+    values = {}
+    for line in output.splitlines():
+        if match := RESULT.fullmatch(line):
+            name, value, unit, detail = match.groups()
+            values[Metric(name, unit, bool(detail))] = float(value)
+    return values
+
+
 @dataclass(frozen=True)
 class Benchmark:
     source: str
     flags = ()
+    needs = ()                  # commands, besides those that all need
     variants = ()               # the names of those that its cases have
 
     def programs(self):
@@ -93,13 +106,8 @@ class OwnProgram(Benchmark):
 
     @staticmethod
     def read(usage, output):
-        values = {}
-        for line in output.splitlines():
-            if match := RESULT.fullmatch(line):
-                name, value, unit, detail = match.groups()
-                values[Metric(name, unit, bool(detail))] = float(value)
         process = functools.partial(Metric, is_of_process=True)
-        return values | {
+        return printed_results(output) | {
             process("wall", "s", is_detail=True): usage["wall_ns"] / 1e9,    # sleeps are in it
             process("user+sys", "s"): (usage["user_us"] + usage["sys_us"]) / 1e6,
             process("sys", "s", is_detail=True): usage["sys_us"] / 1e6,
@@ -201,6 +209,24 @@ class GoogleBenchmark(Benchmark):
         return {Metric(row["name"], row["time_unit"]): row["real_time"] for row in rows}
 
 
+@dataclass(frozen=True)
+class Trace(Benchmark):
+    source: str = "traces/replay.cpp"
+    program: str = ""
+    process: str | None = None  # the name of the process that is recorded, if not the first one
+
+    @property
+    def needs(self):
+        return programs.PROGRAMS[self.program].needs
+
+    def cases(self, name, quick):
+        """What the whole process used is not of interest: most of it is reading the trace."""
+        trace = recording.trace_of(self.program, self.process, quick)
+        repeat = ["--repeat", "1" if quick else "3"]
+        return [Case(name, Command([self.programs()[0].path, *repeat, trace]),
+                     lambda _, output: printed_results(output), limit=300)]
+
+
 BENCHMARKS = {
     "hello": OwnProgram("memory/hello.cpp"),
 
@@ -231,4 +257,7 @@ BENCHMARKS = {
     "idle": OwnProgram("memory/idle.cpp", quick=(8, 1000)),
     "faults": OwnProgram("memory/faults.cpp", full=(1024, 20), quick=(128, 2)),
     "large_blocks": GoogleBenchmark("memory/large_blocks.cpp", slow="grow_two|/1073741824"),
+    # g++ starts the compiler proper.
+    **{f"trace_{name}": Trace(program=name, process="cc1plus" if name == "g++" else None)
+       for name in programs.PROGRAMS},
 }

@@ -30,7 +30,8 @@ def parse_arguments():
 
 
 def prepare(arguments):
-    building.require_commands()
+    building.require_commands(needed for name in arguments.benchmark
+                              for needed in BENCHMARKS[name].needs)
     found = allocators.find(dict(arguments.lib))
     building.build_measurer()
     for allocator in found:

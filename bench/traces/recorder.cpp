@@ -1,6 +1,6 @@
 // Records the allocation calls of a program, in the format of format.hpp:
 //
-//   BINMALLOC_TRACE=FILE LD_PRELOAD=./trace_recorder.so PROGRAM [ARGUMENT...]
+//   BINMALLOC_TRACE=FILE LD_PRELOAD=./recorder.so PROGRAM [ARGUMENT...]
 //
 // FILE must not exist yet. It is that of the first process alone: this takes BINMALLOC_TRACE out of
 // the environment, so programs that PROGRAM starts are not recorded, nor are processes that it forks.
@@ -52,7 +52,7 @@ std::size_t page_size() noexcept { return static_cast<std::size_t>(::sysconf(_SC
 void complain(const char* path, const char* what, int error) noexcept
 {
     char line[PATH_MAX + 200];
-    const int length = std::snprintf(line, sizeof line, "trace recorder: %s: %s: %s\n", path, what,
+    const int length = std::snprintf(line, sizeof line, "recorder: %s: %s: %s\n", path, what,
                                      ::strerrordesc_np(error));
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line, static_cast<std::size_t>(length));
 }

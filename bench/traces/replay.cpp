@@ -1,5 +1,5 @@
-// trace_replay [--repeat N] TRACE: repeats a program's allocation calls on this process's malloc.
-// trace_replay --dump TRACE: prints the calls, one in a line.
+// replay [--repeat N] TRACE: repeats a program's allocation calls on this process's malloc.
+// replay --dump TRACE: prints the calls, one in a line.
 //
 // The trace is read, checked and planned (plan.hpp) before the clock runs, and all of that is in
 // memory from mmap: the allocator sees nothing but the calls of the trace, and one of pthread_create
@@ -17,7 +17,7 @@
 // Blocks that are live at the end of the trace are freed, outside the clock, so that each repetition
 // begins as empty as the first. Exit status: 0 all is well; 1 a damaged trace, or an allocator that
 // failed; 2 wrong arguments.
-#include "../memory/support.hpp"
+#include "../support.hpp"
 #include "mapped_array.hpp"
 #include "plan.hpp"
 #include "trace_file.hpp"
@@ -412,7 +412,7 @@ void dump_file(const char* path)
 
 [[noreturn]] void usage()
 {
-    std::fputs("usage: trace_replay [--repeat N] TRACE\n       trace_replay --dump TRACE\n", stderr);
+    std::fputs("usage: replay [--repeat N] TRACE\n       replay --dump TRACE\n", stderr);
     std::exit(2);
 }
 

@@ -29,7 +29,7 @@ namespace trace {
     va_start(arguments, format);
     std::vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    ::dprintf(STDERR_FILENO, "trace_replay: %s\n", text);
+    ::dprintf(STDERR_FILENO, "replay: %s\n", text);
     std::_Exit(EXIT_FAILURE);
 }
 

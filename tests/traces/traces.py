@@ -285,14 +285,14 @@ class Traces(Case):
                                   env=os.environ | {"LD_PRELOAD": str(RECORDER),
                                                     "BINMALLOC_TRACE": file})
             self.assertEqual(done.returncode, 0)
-            self.assertRegex(done.stderr, f"^trace recorder: {file}: not recorded: .*\n$")
+            self.assertRegex(done.stderr, f"^recorder: {file}: not recorded: .*\n$")
         self.assertEqual((self.path / "taken").read_text(), "mine")
         # Nor is anything recorded that nobody asked for.
         self.run_program(PROGRAM, "calls", LD_PRELOAD=str(RECORDER))
 
     def test_damaged(self):
         whole = trace(SMALL)
-        refused = "^trace_replay: damaged.* is (damaged: |not a trace|a trace of version)"
+        refused = "^replay: damaged.* is (damaged: |not a trace|a trace of version)"
         for length in range(len(whole)):
             self.assert_refused("damaged", whole[:length], refused)
         for i in range(len(whole)):
