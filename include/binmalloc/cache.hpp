@@ -173,7 +173,7 @@ public:
         } else if (s->next != nullptr || s->previous != nullptr) {
             list.remove(s);
             check_free_list(s);
-            release(s);
+            keep_or_release(s);
         } else {
             s->owner = nullptr;
         }
@@ -266,8 +266,7 @@ private:
             if (s->owner == nullptr) s->owner = this;
         } else {
             const unsigned units = Table::slab_units(bin);
-            unit_header* first = this->stash != nullptr ? this->stash->take(units) : nullptr;
-            if (first == nullptr) first = pages_->acquire_units(units);
+            unit_header* first = take_units(units);
             if (first == nullptr) return nullptr;
             s = make_slab(first, units, bin, Table::sizes[bin], this, this);
             forbid(unit_memory(s), units * unit_size);
@@ -276,6 +275,29 @@ private:
         s->countdown = active_countdown;
         this->active[bin] = s;
         return s;
+    }
+
+    unit_header* take_units(unsigned units) noexcept
+    {
+        if (this->stash != nullptr) {
+            if (span* s = this->stash->take_last(units)) return s;
+            if (span* s = this->stash->take(units)) return s;
+        }
+        return pages_->acquire_units(units);
+    }
+
+    // Effects: the units of an empty slab are for the thread's next slab or span.
+    void keep_or_release(slab* s) noexcept
+    {
+        if (this->stash == nullptr) {
+            release(s);
+            return;
+        }
+        const unsigned units = unmake_slab(s);
+        span* free = make_span(s, unit_kind::span, units * unit_size);
+        if (this->stash->keep_quickly(free) || this->stash->keep(free)) return;
+        free->kind = unit_kind::none;
+        pages_->release_units(free, units);
     }
 
     void release(slab* s) noexcept

@@ -12,6 +12,8 @@
 
 #include <binmalloc/cache.hpp>
 
+#include <array>
+
 namespace binmalloc::detail {
 
 template <class Table>
@@ -33,12 +35,7 @@ public:
     }
 
     /// Blocks in a bundle; fewer than two are not worth one.
-    static constexpr std::size_t bundle(bin_index bin) noexcept
-    {
-        const std::size_t size = Table::sizes[bin];
-        if (tiny_bin::serves(size)) return 1;
-        return bundle_bytes / size < bundle_blocks ? bundle_bytes / size : bundle_blocks;
-    }
+    static constexpr std::size_t bundle(bin_index bin) noexcept { return bundles_[bin]; }
     static constexpr bool serves(bin_index bin) noexcept { return bundle(bin) >= 2; }
 
     /// Effects: takes a bundle from a locked cache. Returns: one of its blocks, or null.
@@ -71,14 +68,8 @@ public:
         push(&lists_[bin], p);
         held_bytes_ += Table::sizes[bin];
         // Both numbers count what came, not what went: that is the fast path's business.
-        if (++kept_[bin] >= 2 * bundle(bin)) {
-            recount(bin);
-            if (kept_[bin] >= bundle(bin) * 3 / 2) return false;
-        }
-        if (held_bytes_ >= most_held_bytes) [[unlikely]] {
-            for (std::size_t i = 0; i < Table::count; ++i) recount(static_cast<bin_index>(i));
-            return held_bytes_ < most_held_bytes / 4 * 3;
-        }
+        if (++kept_[bin] >= 2 * bundle(bin) || held_bytes_ >= most_held_bytes) [[unlikely]]
+            return has_room(bin);
         return true;
     }
 
@@ -107,6 +98,16 @@ public:
     span_stash spans; ///< its stash
 
 private:
+    static constexpr auto bundles_ = [] {
+        std::array<std::uint8_t, Table::count> blocks{};
+        for (std::size_t bin = 0; bin < Table::count; ++bin) {
+            const std::size_t size = Table::sizes[bin];
+            const std::size_t most = tiny_bin::serves(size) ? 1 : bundle_bytes / size;
+            blocks[bin] = static_cast<std::uint8_t>(most < bundle_blocks ? most : bundle_blocks);
+        }
+        return blocks;
+    }();
+
     // Effects: moves up to `most` blocks from the front of one list to an empty one, in their order.
     // Returns: how many.
     static std::size_t take(free_list& from, free_list& to, std::size_t most) noexcept
@@ -123,6 +124,15 @@ private:
         link(last, &to.end);
         to.free = first;
         return n;
+    }
+
+    BINMALLOC_OUTLINE bool has_room(bin_index bin) noexcept
+    {
+        recount(bin);
+        if (kept_[bin] >= bundle(bin) * 3 / 2) return false;
+        if (held_bytes_ < most_held_bytes) return true;
+        for (std::size_t i = 0; i < Table::count; ++i) recount(static_cast<bin_index>(i));
+        return held_bytes_ < most_held_bytes / 4 * 3;
     }
 
     void recount(bin_index bin) noexcept

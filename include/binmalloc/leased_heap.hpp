@@ -224,17 +224,63 @@ private:
 
     BINMALLOC_OUTLINE static void deallocate_slow(void* p, unit_header* h) noexcept
     {
-        const region* r = region_of(p);
-        if (r->magic != region_magic) [[unlikely]]
+        if (region_of(p)->magic != region_magic) [[unlikely]]
             os::fatal("free of a pointer that is not from this heap", p);
-        if (h->kind != unit_kind::span) {
-            deallocate_distant(p, first_header(h));
+        if (h->kind == unit_kind::span) {
+            auto* s = static_cast<span*>(h);
+            span_stash* stash = stash_for(s, p);
+            if (stash == nullptr || !stash->keep_quickly(s)) [[unlikely]]
+                deallocate_span(p, s);
             return;
         }
-        auto* s = static_cast<span*>(h);
-        span_stash* stash = stash_for(s, p);
-        if (stash == nullptr || !stash->keep_quickly(s)) [[unlikely]]
-            deallocate_span(p, s);
+        h = first_header(h);
+        if (h->kind == unit_kind::slab) [[likely]] {
+            auto* s = static_cast<slab*>(h);
+            check_block(s, p, "free of a pointer inside a block");
+            front* c = current_;
+            if (c->pool != nullptr && s->home->pool == c->pool
+                && !tiny_bin::serves(s->block_size)) [[likely]] {
+                if (!c->leasable) {
+                    deallocate_as_guest(static_cast<guest_type&>(*c), s, p);
+                    return;
+                }
+                if (s->home != c) [[likely]] {
+                    if (!static_cast<member*>(c)->post(s->home, p, s->block_size)) [[unlikely]]
+                        flush_outbox(s->home);
+                    return;
+                }
+            }
+        }
+        deallocate_distant(p, h);
+    }
+
+    BINMALLOC_INLINE static void deallocate_as_guest(guest_type& g, slab* s, void* p) noexcept
+    {
+        if (!guest_type::serves(s->bin)) [[unlikely]]
+            deallocate_anything(p, s);
+        else if (!g.keep(s->bin, p)) [[unlikely]]
+            flush_guest(s->bin);
+    }
+
+    BINMALLOC_OUTLINE static void flush_outbox(cache_base* home) noexcept
+    {
+        const slow_call call;
+        if (call.mine() != nullptr && home->pool == call.mine()->pool) call.mine()->flush_for(home);
+    }
+
+    BINMALLOC_OUTLINE static void flush_guest(bin_index bin) noexcept
+    {
+        const gate_scope scope;
+        guest_type* g = own_guest();
+        pool_type* pool = existing_pool();
+        if (g == nullptr || g->pool != pool) return; // the heap was lost in a fork
+        member* m = pool->try_lock_shared(standing_.hint);
+        if (m == nullptr) {
+            if (!g->must_flush(bin)) return; // another time
+            m = &pool->lock_shared(standing_.hint);
+        }
+        pool->flush(*g, bin, *m);
+        m->lock.unlock();
     }
 
     BINMALLOC_OUTLINE static void deallocate_span(void* p, span* s) noexcept
@@ -243,11 +289,20 @@ private:
         if (stash == nullptr || !keep_span(*stash, s)) deallocate_anything(p, s);
     }
 
+    // A block of the thread's own cache whose slab had no owner, or of another pool, or no block.
     BINMALLOC_OUTLINE static void deallocate_distant(void* p, unit_header* h) noexcept
     {
-        if (h->kind == unit_kind::slab) [[likely]]
-            check_block(static_cast<slab*>(h), p, "free of a pointer inside a block");
-        if (!deallocate_nearby(p, h)) deallocate_anything(p, h);
+        auto* s = static_cast<slab*>(h);
+        if (h->kind != unit_kind::slab || h->home != current_ || tiny_bin::serves(s->block_size)
+            || s->countdown == 0) {
+            deallocate_anything(p, h);
+            return;
+        }
+        if (p == s->free) [[unlikely]]
+            os::fatal("double free", p);
+        push(s, p);
+        if (--s->countdown == 0) [[unlikely]]
+            countdown_ended(s);
     }
 
     // Larger ones are rare, and so are larger alignments.
@@ -284,48 +339,6 @@ private:
         const gate_scope scope;
         pool_type::stash_set_type::release(stash);
         return stash.keep(s);
-    }
-
-    // Effects: what needs no lock, as a rule: frees a block of the thread's own cache, through the
-    // outbox for its owner, or into the guest. False: nothing was done.
-    static bool deallocate_nearby(void* p, unit_header* h) noexcept
-    {
-        front* c = current_;
-        if (h->kind != unit_kind::slab || c->pool == nullptr || h->home->pool != c->pool) return false;
-        auto* s = static_cast<slab*>(h);
-        if (tiny_bin::serves(s->block_size)) return false;
-        if (guest_type* g = own_guest()) return guest_type::serves(s->bin) && deallocate_to(*g, s, p);
-        auto& m = static_cast<member&>(*c);
-        if (s->home != &m) {
-            if (m.post(s->home, p, s->block_size)) [[likely]]
-                return true;
-            const slow_call call;
-            if (call.mine() == &m) m.flush_for(s->home);
-            return true;
-        }
-        if (s->countdown == 0) return false;
-        if (p == s->free) [[unlikely]]
-            os::fatal("double free", p);
-        push(s, p);
-        if (--s->countdown == 0) [[unlikely]]
-            countdown_ended(s);
-        return true;
-    }
-
-    static bool deallocate_to(guest_type& g, slab* s, void* p) noexcept
-    {
-        if (!g.gate->is_open()) return false;
-        if (g.keep(s->bin, p)) [[likely]]
-            return true;
-        pool_type* pool = existing_pool();
-        member* m = pool->try_lock_shared(standing_.hint);
-        if (m == nullptr) {
-            if (!g.must_flush(s->bin)) return true; // another time
-            m = &pool->lock_shared(standing_.hint);
-        }
-        pool->flush(g, s->bin, *m);
-        m->lock.unlock();
-        return true;
     }
 
     BINMALLOC_OUTLINE static void deallocate_anything(void* p, unit_header* h) noexcept
