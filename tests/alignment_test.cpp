@@ -46,6 +46,7 @@ TEST_P(Alignment, every_size_is_aligned_and_usable)
 TEST_P(Alignment, blocks_live_together_and_are_freed_in_any_order)
 {
     const std::size_t alignment = std::size_t{1} << GetParam();
+    if (sizeof(void*) < 8 && alignment > 32 * mib) GTEST_SKIP() << "so many need 64-bit addresses";
     live_blocks live;
     std::vector<live_block> blocks;
     for (std::uint64_t id = 0; id < 4; ++id) {

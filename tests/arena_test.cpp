@@ -295,7 +295,7 @@ TEST(LockedArena, serves_several_threads)
             auto* const theirs =
                 static_cast<std::uint64_t*>(slots[random.below(slots.size())].exchange(mine));
             if (theirs == nullptr) continue;
-            damaged += holds(theirs + 1, theirs[0] - 8, theirs[0]) ? 0 : 1;
+            damaged += holds(theirs + 1, static_cast<std::size_t>(theirs[0]) - 8, theirs[0]) ? 0 : 1;
             arena.deallocate(theirs);
         }
     });
@@ -308,7 +308,7 @@ TEST(Arena, passes_from_thread_to_thread)
     std::vector<live_block> blocks;
     run_thread([&] {
         arena.emplace();
-        for (std::uint64_t i = 0; i < 1000; ++i) {
+        for (std::size_t i = 0; i < 1000; ++i) {
             blocks.push_back({arena->allocate(i), i, 0, i});
             fill(blocks.back().address, i, i);
         }

@@ -102,7 +102,8 @@ TEST(CApi, calloc_is_zero_and_checks_its_product)
     expect_no_memory("calloc",
                      [] { return bin_calloc(opaque(SIZE_MAX / 2), opaque(SIZE_MAX / 2)); });
     expect_no_memory("calloc", [] {
-        return bin_calloc(opaque(std::size_t{1} << 32), opaque(std::size_t{1} << 32));
+        constexpr auto half_of_the_bits = std::size_t{1} << (sizeof(std::size_t) * 4);
+        return bin_calloc(opaque(half_of_the_bits), opaque(half_of_the_bits));
     });
     expect_no_memory("calloc", [] { return bin_calloc(opaque(too_much), 1); });
 }

@@ -42,7 +42,7 @@ INSTANTIATE_TEST_SUITE_P(Business, ForkAmid,
 TEST_P(ForkAmid, child_uses_the_heap)
 {
     std::vector<live_block> mine;
-    for (std::uint64_t i = 0; i < 200; ++i) mine.push_back(filled_block(i * 100, i));
+    for (std::size_t i = 0; i < 200; ++i) mine.push_back(filled_block(i * 100, i));
     busy_threads others(GetParam());
     for (std::size_t round = 0; round < scaled(100, 20); ++round) {
         std::vector<live_block> theirs = others.keepsakes();
@@ -106,7 +106,7 @@ TEST(Fork, from_a_thread_that_is_not_the_first)
     for (std::size_t round = 0; round < scaled(50, 5); ++round) {
         std::thread([&] {
             std::vector<live_block> mine;
-            for (std::uint64_t i = 0; i < 50; ++i) mine.push_back(filled_block(i * 50, i));
+            for (std::size_t i = 0; i < 50; ++i) mine.push_back(filled_block(i * 50, i));
             const int result = in_child([&]() -> int {
                 const child_error error = free_inherited(mine);
                 return error != none ? error : use_heap();

@@ -65,7 +65,7 @@ INSTANTIATE_TEST_SUITE_P(Business, RawForkAmid,
 TEST_P(RawForkAmid, child_uses_the_heap)
 {
     std::vector<live_block> mine;
-    for (std::uint64_t i = 0; i < 100; ++i) mine.push_back(filled_block(i * 100, i));
+    for (std::size_t i = 0; i < 100; ++i) mine.push_back(filled_block(i * 100, i));
     busy_threads others(what());
     for (std::size_t round = 0; round < scaled(100, 20); ++round) {
         const std::vector<live_block> theirs = others.keepsakes();

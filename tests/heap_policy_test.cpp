@@ -197,7 +197,7 @@ TYPED_TEST(HeapOf, several_threads_exchange_blocks)
             fill(mine + 1, size - 8, size);
             std::uint64_t* const theirs = slots[random.below(slots.size())].exchange(mine);
             if (theirs == nullptr) continue;
-            damaged += holds(theirs + 1, theirs[0] - 8, theirs[0]) ? 0 : 1;
+            damaged += holds(theirs + 1, static_cast<std::size_t>(theirs[0]) - 8, theirs[0]) ? 0 : 1;
             heap::deallocate(theirs);
         }
     });
@@ -258,7 +258,7 @@ void use()
     using heap = binmalloc::basic_heap<policy_of<Sizes>>;
     std::vector<live_block> blocks;
     live_blocks live;
-    for (std::uint64_t id = 0; id < 2000; ++id) {
+    for (std::size_t id = 0; id < 2000; ++id) {
         const std::size_t size = id % 101;
         if (id % 2 == 0) {
             blocks.push_back({heap::allocate(size, 4), size, 4, id});

@@ -356,7 +356,7 @@ TYPED_TEST(Limit, is_never_passed_by_threads_that_race_for_it)
             ++successes;
             const std::size_t kept = std::min(size, block.size);
             if (block.address != nullptr) damaged += holds_prefix(got, kept, block.id) ? 0 : 1;
-            block = {got, size, 0, me << 32 | step};
+            block = {got, size, 0, std::uint64_t{me} << 32 | step};
             fill(got, size, block.id);
         }
         all_hold_theirs.arrive_and_wait();
@@ -523,13 +523,14 @@ answer started_with(const std::string& value)
 
 TEST(LimitFromTheEnvironment, is_a_number_with_or_without_a_suffix)
 {
-    for (const auto& [text, expected] : std::initializer_list<std::pair<const char*, std::size_t>>{
+    constexpr auto large = std::size_t{1} << (sizeof(std::size_t) == 8 ? 42 : 31);
+    for (const auto& [text, expected] : std::initializer_list<std::pair<std::string, std::size_t>>{
              {"20000000", 20000000},
              {"20000K", 20000 * kib},
              {"20M", 20 * mib},
              {"100M", 100 * mib},
              {"3G", 3072 * mib},
-             {"4398046511104", std::size_t{1} << 42}}) {
+             {std::to_string(large), large}}) {
         const answer child = started_with(text);
         EXPECT_EQ(child.limit, expected) << text;
         EXPECT_EQ(child.complaint, "") << text;
@@ -573,7 +574,7 @@ bool read_limit(const std::string& file, std::size_t& bytes_allowed)
     std::string text;
     if (!(in >> text)) return false;
     constexpr std::size_t none_in_v1 = SIZE_MAX / 2 - 64 * kib + 1; // rounded to pages, of any size
-    bytes_allowed = text == "max" ? SIZE_MAX : std::stoull(text);
+    bytes_allowed = text == "max" ? SIZE_MAX : static_cast<std::size_t>(std::stoull(text));
     if (bytes_allowed >= none_in_v1) bytes_allowed = SIZE_MAX;
     return true;
 }

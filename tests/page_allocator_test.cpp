@@ -191,13 +191,13 @@ TEST(PageAllocator, several_do_not_disturb_each_other)
     std::vector<binmalloc::page_allocator> many(8);
     live_blocks live;
     std::vector<live_block> blocks;
-    for (std::uint64_t i = 0; i < 160; ++i) {
+    for (std::size_t i = 0; i < 160; ++i) {
         const std::size_t size = (i % 10 + 1) * 30 * kib;
         blocks.push_back({many[i % 8].allocate(size), size, 0, i});
         ASSERT_NE(blocks.back().address, nullptr);
         ASSERT_TRUE(live.add(blocks.back(), many[i % 8].usable_size(blocks.back().address)));
     }
-    for (std::uint64_t i = 0; i < blocks.size(); ++i) {
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
         ASSERT_TRUE(live.remove(blocks[i]));
         many[i % 8].deallocate(blocks[i].address);
     }

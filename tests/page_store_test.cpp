@@ -76,12 +76,13 @@ TEST(PageStore, a_working_set_of_changing_sizes_needs_it_rarely)
     struct tag;
     using heap = binmalloc::basic_heap<counting_policy<tag>>;
     random_source random(seed());
+    constexpr std::size_t largest = std::min(4 * mib, binmalloc::detail::max_span_size);
     std::vector<void*> live(16);
     const auto rounds = [&](std::size_t n) {
         for (std::size_t i = 0; i < n; ++i) {
             void*& block = live[random.below(live.size())];
             heap::deallocate(block);
-            block = heap::allocate(random.size_up_to(4 * mib));
+            block = heap::allocate(random.size_up_to(largest));
             ASSERT_NE(block, nullptr);
         }
     };

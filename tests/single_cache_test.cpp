@@ -85,7 +85,7 @@ TEST(SingleCache, threads_share_it)
             fill(mine + 1, size - 8, size);
             std::uint64_t* const theirs = slots[random.below(slots.size())].exchange(mine);
             if (theirs == nullptr) continue;
-            damaged += holds(theirs + 1, theirs[0] - 8, theirs[0]) ? 0 : 1;
+            damaged += holds(theirs + 1, static_cast<std::size_t>(theirs[0]) - 8, theirs[0]) ? 0 : 1;
             binmalloc::deallocate(theirs);
         }
     });

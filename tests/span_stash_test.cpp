@@ -12,6 +12,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -33,7 +34,7 @@ using binmalloc::detail::unit_header;
 using binmalloc::detail::unit_kind;
 using binmalloc::detail::unit_size;
 
-/// A stash, and units of a page allocator for it.
+/// A stash, and headers of units for it.
 class SpanStash : public testing::Test {
 protected:
     static constexpr unsigned many = 400;
@@ -41,7 +42,7 @@ protected:
     SpanStash()
     {
         budget.set(1000);
-        stash.open_for(&pages, budget);
+        stash.open_for(this, budget);
         stash.set_share(300);
     }
     unit_header* at(unsigned unit) const { return offset<unit_header>(first, unit * header_size); }
@@ -65,10 +66,10 @@ protected:
         return s;
     }
 
-    binmalloc::page_allocator pages;
     stash_budget budget;
     span_stash stash;
-    unit_header* first = pages.acquire_units(many);
+    std::vector<span> headers{many};
+    unit_header* first = headers.data();
 };
 
 TEST_F(SpanStash, gives_what_was_freed_last)
@@ -262,20 +263,21 @@ TEST(Stashes, of_sleeping_threads_are_emptied_as_others_use_the_heap)
     if (!binmalloc::os::barrier_on_all_threads()) GTEST_SKIP() << "the system has no such call";
     struct tag;
     using own = binmalloc::basic_heap<counting_policy<tag, impatient_footprint>>;
+    constexpr std::size_t size = std::min(5 * mib, binmalloc::detail::max_span_size);
     std::latch freed(1);
     std::latch done(1);
     std::thread sleeper([&] {
-        own::deallocate(own::allocate(5 * mib));
+        own::deallocate(own::allocate(size));
         freed.count_down();
         done.wait();
     });
     freed.wait();
-    EXPECT_GE(own::statistics().dirty, 5 * mib);
-    for (int i = 0; i < 500 && own::statistics().dirty >= 2 * mib; ++i) {
+    EXPECT_GE(own::statistics().dirty, size);
+    for (int i = 0; i < 500 && own::statistics().dirty >= size / 2; ++i) {
         std::this_thread::sleep_for(std::chrono::milliseconds(2));
         for (int k = 0; k < 300; ++k) own::deallocate(own::allocate(20 * kib));
     }
-    EXPECT_LT(own::statistics().dirty, 2 * mib);
+    EXPECT_LT(own::statistics().dirty, size / 2);
     done.count_down();
     sleeper.join();
 }

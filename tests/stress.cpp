@@ -66,7 +66,7 @@ void check(const header* block, std::size_t size)
 
 class worker {
 public:
-    worker(std::uint64_t seed, std::size_t index) : random_(seed + index), next_id_(index << 40) {}
+    worker(std::uint64_t seed, std::uint64_t index) : random_(seed + index), next_id_(index << 40) {}
 
     void run()
     {
@@ -215,7 +215,7 @@ options parse(int count, char** arguments)
         if (std::strcmp(arguments[i], "--seconds") == 0) {
             result.seconds = std::strtod(value, nullptr);
         } else if (std::strcmp(arguments[i], "--threads") == 0) {
-            result.threads = std::strtoull(value, nullptr, 0);
+            result.threads = std::strtoul(value, nullptr, 0);
         } else if (std::strcmp(arguments[i], "--seed") == 0) {
             result.seed = std::strtoull(value, nullptr, 0);
         } else {

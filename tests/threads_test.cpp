@@ -67,7 +67,7 @@ TEST(Threads, every_thread_frees_blocks_of_every_other)
                 for (std::size_t i = 0; i < blocks; ++i) {
                     mailbox[me][to].push_back(
                         filled_block(random.size_up_to(i % 50 == 0 ? 100 * kib : 3000),
-                                     me << 40 | to << 32 | i));
+                                     std::uint64_t{me} << 40 | std::uint64_t{to} << 32 | i));
                 }
             }
             everyone.arrive_and_wait();
@@ -124,7 +124,7 @@ TEST_P(ManyThreads, exchange_blocks_through_slots)
                 ++damaged;
                 continue;
             }
-            *mine = {size, me << 32 | step};
+            *mine = {size, std::uint64_t{me} << 32 | step};
             fill(mine + 1, size - sizeof(header), mine->id);
             header* const theirs = slots[random.below(slots.size())].exchange(mine);
             if (theirs == nullptr) continue;
@@ -201,7 +201,7 @@ TEST(Threads, memory_stays_flat_while_threads_come_and_go)
         std::vector<live_block> left;
         run_thread([&] {
             EXPECT_EQ(work(which, 300), 0U);
-            for (std::uint64_t i = 0; i < 50; ++i) left.push_back(filled_block(16 + i * 20, i));
+            for (std::size_t i = 0; i < 50; ++i) left.push_back(filled_block(16 + i * 20, i));
         });
         for (const live_block& block : left) ASSERT_TRUE(free_checked(block));
     };
@@ -209,7 +209,7 @@ TEST(Threads, memory_stays_flat_while_threads_come_and_go)
     while (which < 200) generation(which++);
     const process_memory before = memory_in_use();
     const std::size_t held_before = heap::held_bytes_after_purge();
-    const std::size_t last = which + scaled(2000, 100);
+    const std::uint64_t last = which + scaled(2000, 100);
     while (which < last) generation(which++);
     EXPECT_LT(heap::held_bytes_after_purge(), held_before + 4 * mib);
     if (!sanitized) {

@@ -56,7 +56,7 @@ public:
         default: {
             const std::size_t choice = byte();
             if (choice < 250) return choice * 64;
-            return (SIZE_MAX >> (choice % 3)) - byte();
+            return (SIZE_MAX >> (choice % (sizeof(void*) < 8 ? 2 : 3))) - byte();
         }
         }
     }
@@ -76,6 +76,7 @@ private:
     std::span<const std::uint8_t> bytes_;
 };
 
+/// On 32 bits some of these may be had, or not: size() makes none of those.
 inline bool absurd(std::size_t size) noexcept { return size > SIZE_MAX / 8; }
 
 inline bool possible_alignment(std::size_t alignment) noexcept

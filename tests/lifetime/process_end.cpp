@@ -125,7 +125,7 @@ int end_with_the_last_thread(std::size_t round)
     static_object.blocks.make(round + 1);
     for (std::uint64_t which = 0; which < 4; ++which) {
         std::thread([which, round] {
-            wait_a_little(round + which);
+            wait_a_little(round + static_cast<std::size_t>(which));
             for (std::uint64_t i = 0; i < 5; ++i) exercise(which << 32 | i);
             if (which == 0) blocks.free_all(); // of a thread that may be gone
         }).detach();

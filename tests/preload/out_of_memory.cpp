@@ -5,7 +5,7 @@
 
 namespace {
 
-constexpr std::size_t too_much = SIZE_MAX / 4;
+constexpr std::size_t too_much = SIZE_MAX / 2;
 
 int handler_calls = 0;
 

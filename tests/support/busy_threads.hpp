@@ -33,7 +33,9 @@ struct business {
 inline constexpr business small_blocks{"small_blocks", 4, 0, 1000};
 inline constexpr business more_threads_than_caches{"more_threads_than_caches", 24, 0, 1000};
 inline constexpr business spans{"spans", 4, 17 * kib, 100 * kib};
-inline constexpr business huge_blocks{"huge_blocks", 3, 17 * mib, 18 * mib};
+// 256 of them at once, at most.
+inline constexpr business huge_blocks{"huge_blocks", 3, (sizeof(void*) < 8 ? 2 : 17) * mib,
+                                      (sizeof(void*) < 8 ? 3 : 18) * mib};
 inline constexpr business purges{"purges", 3, 0, 300 * kib, 4};
 
 /// Threads that allocate and free without pause, hand blocks to each other, and now and then
@@ -46,7 +48,7 @@ public:
         for (std::size_t index = 0; index < count; ++index) {
             threads_.emplace_back([this, index] {
                 for (std::uint64_t life = 0; !stop_.load(std::memory_order_relaxed); ++life) {
-                    std::thread([this, index, life] { work(index << 32 | life); }).join();
+                    std::thread([this, index, life] { work(std::uint64_t{index} << 32 | life); }).join();
                 }
             });
         }

@@ -173,7 +173,7 @@ void exchange_blocks_of_all_kinds()
                 ++damaged;
                 continue;
             }
-            *mine = {size, me << 32 | step};
+            *mine = {size, std::uint64_t{me} << 32 | step};
             fill(mine + 1, size - sizeof(header), mine->id);
             free_one(slots[random.below(slots.size())].exchange(mine), random.one_in(2));
             if (random.one_in(5000)) Heap::purge();

@@ -31,11 +31,14 @@ inline process_memory memory_in_use() noexcept
     if (length <= 0) return result;
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     char* rest = nullptr;
-    result.address_space = std::strtoull(text, &rest, 10) * page;
-    result.resident = std::strtoull(rest, &rest, 10) * page;
+    const auto read = [page](const char* from, char*& to) {
+        return static_cast<std::size_t>(std::strtoul(from, &to, 10)) * page;
+    };
+    result.address_space = read(text, rest);
+    result.resident = read(rest, rest);
     for (int shared_text_library = 0; shared_text_library < 3; ++shared_text_library)
-        std::strtoull(rest, &rest, 10);
-    result.data = std::strtoull(rest, nullptr, 10) * page;
+        std::strtoul(rest, &rest, 10);
+    result.data = read(rest, rest);
 #endif
     return result;
 }
