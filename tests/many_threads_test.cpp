@@ -645,7 +645,8 @@ TEST(ManyThreads, share_the_heap_fairly)
     if (with_thread_sanitizer) GTEST_SKIP() << "the tool's own locks decide who comes when";
     const deadline no_hang(90);
     const std::size_t threads = 4 * cache_count();
-    const std::chrono::milliseconds time(scaled(1200, 300));
+    // Many turns for each of them, whatever the scale.
+    const std::chrono::milliseconds time(scaled(1200, sanitized ? 300 : 1200));
     const auto alone = [](random_source& random, std::array<void*, 64>&) {
         for (int i = 0; i < 64; ++i) opaque(random.next());
     };

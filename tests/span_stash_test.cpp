@@ -137,7 +137,7 @@ TEST_F(SpanStash, keeps_more_for_a_thread_that_often_asks_in_vain)
 {
     for (int i = 0; i < 100; ++i) stash.missed(3, false);
     EXPECT_FALSE(keep(0, 200)) << "it freed nothing in between";
-    for (int i = 0; i < 100; ++i) {
+    for (unsigned i = 0; i < 100; ++i) {
         ASSERT_TRUE(keep(i % 5 * 3, 3));
         ASSERT_EQ(take(5), nullptr);
         stash.missed(5, false);
