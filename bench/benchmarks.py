@@ -1,7 +1,8 @@
 """The benchmarks that compare.sh runs, and how to read their results.
 
-To add one: put its source below bench/, and a line into BENCHMARKS. The first sentence of the source
-says what it asks. Each sees the allocator as its malloc, and smaller must be better in every result.
+To add one: put its source below bench/, and a line into BENCHMARKS. The first sentence of the
+source says what it asks. Each sees the allocator as its malloc, and smaller must be better in every
+result.
 
 - OwnProgram: prints a line "NAME VALUE UNIT" for each result, the unit one of UNITS, and the word
   "detail" behind it where another line counts the same already. What else it prints is ignored.

@@ -54,7 +54,7 @@ def run_once(case, allocator):
     try:
         case.add(allocator.name, case.case.run(allocator))
     except measuring.RunFailed as failure:
-        case.failures[allocator.name] = str(failure)
+        case.failures[allocator.name] = " ".join(str(failure).split())     # on one line
     return case.failures.get(allocator.name)
 
 

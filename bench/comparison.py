@@ -47,8 +47,8 @@ class Row:
         return max((max(values) - min(values)) / median(values) for values in both)
 
     def as_data(self, contenders):
-        of_ours = {name: {"best_peer": self.best_peer(name), "to_best_peer": self.to_best_peer(name),
-                          "spread": self.spread(name)}
+        of_ours = {name: {"best_peer": self.best_peer(name),
+                          "to_best_peer": self.to_best_peer(name), "spread": self.spread(name)}
                    for name in contenders if name in (BINMALLOC, TYPED) and self.to_best_peer(name)}
         return {"row": self.name, **asdict(self.metric), "quantity": self.metric.quantity,
                 "medians": self.medians, "compared": of_ours, "samples": self.samples}

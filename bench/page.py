@@ -35,7 +35,7 @@ def contenders(names):
     """Those of these names, always in the same order."""
     known = [look for look in LOOKS if look.name in names]
     others = [name for name in names if name not in {look.name for look in LOOKS}]
-    shapes = list(plots.SHAPES)
+    shapes = list(reversed(plots.SHAPES))
     return known + [Contender(name, "other", shapes[i % len(shapes)])
                     for i, name in enumerate(others)]
 
@@ -65,6 +65,11 @@ def table(head, rows, kind=""):
 
 def cell(text, kind=""):
     return element("td", escape(text), kind)
+
+
+def link(benchmark):
+    name = escape(benchmark)
+    return f'<td><a href="#{name}">{name}</a></td>'
 
 
 def details(summary, content):
@@ -104,8 +109,8 @@ def overview(data):
               if all(means := [mean_of(data, c, quantity) for quantity in QUANTITIES])]
     both = [plots.scatter(f"Time and memory, {data['reference']} = 1", points)] if points else []
     return (element("h2", "Overview")
-            + element("p", "Geometric means over all benchmarks, each of which counts once. Smaller "
-                           "is better.", "soft")
+            + element("p", "Geometric means over all benchmarks, each of which counts once. "
+                           "Smaller is better.", "soft")
             + element("div", element("div", "".join(charts)) + "".join(both), "side"))
 
 
@@ -135,25 +140,24 @@ def matrix(data):
              for _ in QUANTITIES for i, c in enumerate(found)]
     rows = [['<th class="words">benchmark</th>', *names]]
     for benchmark in data["benchmarks"]:
-        link = f'<td><a href="#{escape(benchmark["name"])}">{escape(benchmark["name"])}</a></td>'
         means = benchmark["means"]
-        rows.append([link, *cells(lambda quantity, name: means[quantity].get(name))])
+        rows.append([link(benchmark["name"]),
+                     *cells(lambda quantity, name: means[quantity].get(name))])
     rows.append([cell("all", "total"),
                  *cells(lambda quantity, name: data["means"][name].get(quantity), "total")])
     return (element("h2", "Time and memory of every benchmark")
             + element("p", "How much each needs, relative to the best peer in each row of the "
-                           "benchmark (geometric means). Below 1, and blue: better than every peer.",
-                      "soft") + table(top, rows, "matrix"))
+                           "benchmark (geometric means). Below 1, and blue: better than every "
+                           "peer.", "soft") + table(top, rows, "matrix"))
 
 
 def behind(data):
     def cells(entry):
         spread = f"{entry['spread']:.0%}" if data["rounds"] > 1 else "–"
-        return [f'<td><a href="#{escape(entry["benchmark"])}">{escape(entry["benchmark"])}</a></td>',
-                cell(label(entry["row"]), "words"), cell(entry["of"], "words"),
-                cell(say(entry["value"], entry["unit"])), cell(say(entry["best"], entry["unit"])),
-                cell(entry["best_peer"], "words"), cell(spread),
-                cell(f"{entry['to_best_peer']:.2f} ×", "behind")]
+        return [link(entry["benchmark"]), cell(label(entry["row"]), "words"),
+                cell(entry["of"], "words"), cell(say(entry["value"], entry["unit"])),
+                cell(say(entry["best"], entry["unit"])), cell(entry["best_peer"], "words"),
+                cell(spread), cell(f"{entry['to_best_peer']:.2f} ×", "behind")]
 
     head = ["<th>benchmark</th>", *(f'<th class="words">{text}</th>' for text in ("result", "of")),
             "<th>value</th>", "<th>best peer's</th>", '<th class="words">best peer</th>',
@@ -163,7 +167,8 @@ def behind(data):
     title = f"Where binmalloc is behind: {len(rows)} rows"
     text = (f"Rows in which it needs more than {data['behind_from']:.2f} times as much as the best "
             "peer, the worst first. A ratio nearer to 1 than the spread of the runs says nothing.")
-    return (element("h2", title) + element("p", text, "soft") + (table(head, first) if first else "")
+    return (element("h2", title) + element("p", text, "soft")
+            + (table(head, first) if first else "")
             + (details(f"{len(others)} more", table(head, others)) if others else ""))
 
 
@@ -177,24 +182,31 @@ def label(name):
         return match.group()
 
     name = re.sub(r"/real_time|/iterations:\d+", "", name)
-    return re.sub(r"\d+", shorter, re.sub(r"/threads:(\d+)", r"/\1 threads", name)).replace("/", " / ")
+    name = re.sub(r"/threads:(\d+)", r"/\1 threads", name)
+    return re.sub(r"\d+", shorter, name).replace("/", " / ")
 
 
 def dot_row(row, found, behind_from):
     values = {c: row["medians"][c.name] for c in found if row["medians"].get(c.name)}
     best = min(values.values())
-    points = [(c, value / best, f"{c.name}: {say(value, row['unit'])}, {value / best:.2f} × the best")
+    unit = row["unit"]
+    points = [(c, value / best, f"{c.name}: {say(value, unit)}, {value / best:.2f} × the best")
               for c, value in values.items()]
     ratios = [row["compared"].get(c.name, {}).get("to_best_peer") for c in found if c.is_ours]
-    return plots.DotRow(label(row["row"]), points, say(best, row["unit"]),
+    return plots.DotRow(label(row["row"]), points, say(best, unit),
                         [(f"{ratio:.2f} ×" if ratio else "–", bool(ratio and ratio > behind_from))
                          for ratio in ratios])
 
 
 def values_table(benchmark, found):
     head = ["<th>result</th>", *(element("th", escape(c.name)) for c in found)]
-    rows = [[cell(label(row["row"])), *(cell(say(row["medians"][c.name], row["unit"]), "ours" * c.is_ours)
-                                 if c.name in row["medians"] else cell("–") for c in found)]
+
+    def value(row, contender):
+        if contender.name not in row["medians"]:
+            return cell("–")
+        return cell(say(row["medians"][contender.name], row["unit"]), "ours" * contender.is_ours)
+
+    rows = [[cell(label(row["row"])), *(value(row, c) for c in found)]
             for case in benchmark["cases"] for row in case["rows"]]
     return details("all values", table(head, rows))
 
@@ -202,7 +214,8 @@ def values_table(benchmark, found):
 def benchmark_section(data, benchmark):
     found = contenders([*data["allocators"], *benchmark["variants"]])
     heads = ["typed / peer" if c.name == TYPED else "ours / peer" for c in found if c.is_ours]
-    rows = [dot_row(row, found, data["behind_from"]) for case in benchmark["cases"] for row in case["rows"]
+    rows = [dot_row(row, found, data["behind_from"])
+            for case in benchmark["cases"] for row in case["rows"]
             if not row["is_detail"] and any(row["medians"].values())]
     failures = "".join(
         element("p", escape(f"{case['name']} failed on {name}: {reason}"), "failure")
@@ -258,9 +271,9 @@ def as_html(data):
         element("h1", "binmalloc and its peers"), headline(data), machine(data), legend(data),
         overview(data), matrix(data), behind(data),
         element("h2", "Results"),
-        element("p", "By how much each needs more than the best in its row, on a logarithmic scale; "
-                     "in the green strip are those within 10 % of it. On the right, the best value, "
-                     "and binmalloc's by that of the best peer; marks that are hollow are "
+        element("p", "By how much each needs more than the best in its row, on a logarithmic "
+                     "scale; in the green strip are those within 10 % of it. On the right, the "
+                     "best value, and binmalloc's by that of the best peer. Hollow marks are "
                      "allocators in the containers' types.", "soft"),
         sections, scaling(data)])
     style = (Path(__file__).parent / "page.css").read_text()

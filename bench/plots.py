@@ -1,5 +1,5 @@
-"""Plots of ratios and of values over threads, as SVG. What they have in common: each contender has a
-colour (a class of page.css) and a shape of its own, and every point says on hovering what it is."""
+"""Plots of ratios and of values over threads, as SVG. Each contender has a colour (a class of
+page.css) and a shape of its own, and every point says on hovering what it is."""
 
 import math
 from dataclasses import dataclass
@@ -91,8 +91,8 @@ def legend_mark(contender):
     return str(canvas)
 
 
-# The columns of a plot of dots: labels to LEFT, the scale to RIGHT, what is off it to BEYOND, the best
-# value to BEST, then ratios.
+# The columns of a plot of dots: labels to LEFT, the scale to RIGHT, what is off it to BEYOND, the
+# best value to BEST, then ratios.
 ROW, LEFT, RIGHT, BEYOND, BEST, RATIO = 22, 250, 740, 800, 905, 95
 MOST = 10
 
@@ -208,10 +208,36 @@ def scatter(title, points):
         canvas.text(left - 7, y(tick) + 4, f"{tick:g}", "axis", "end")
     canvas.text((left + width - right) / 2, height - 6, "time →", "axis", "middle")
     canvas.text(left, top - 4, "↑ memory", "axis", "middle")
+    labels = Labels([(x(time), y(memory)) for _, time, memory in points], width - right)
     for contender, time, memory in points:
-        is_right = x(time) > width - right - 90
         canvas.mark(x(time), y(memory), contender,
                     f"{contender.name}: time {time:.2f}, memory {memory:.2f}")
-        canvas.text(x(time) + (-11 if is_right else 11), y(memory) + 4, contender.name,
-                    "strong" if contender.is_ours else "label", "end" if is_right else "start")
+        canvas.text(*labels.place(x(time), y(memory), contender.name), contender.name,
+                    "strong" if contender.is_ours else "label")
     return str(canvas)
+
+
+class Labels:
+    """Finds places for words beside points, such that they cover neither points nor each other."""
+
+    def __init__(self, points, most_x):
+        self.taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+        self.most_x = most_x
+
+    def place(self, x, y, text):
+        """Where the text begins, on which line."""
+        width = 7.2 * len(text)
+        places = [(x + 11, y + 4), (x - 11 - width, y + 4), (x + 9, y + 15), (x + 9, y - 8),
+                  (x - 9 - width, y + 15), (x - 9 - width, y - 8)]
+        free = next((place for place in places if self.is_free(*place, width)), places[0])
+        self.taken.append(self.box(*free, width))
+        return free
+
+    def is_free(self, x, y, width):
+        left, top, right, bottom = self.box(x, y, width)
+        return right < self.most_x and not any(
+            left < r and l < right and top < b and t < bottom for l, t, r, b in self.taken)
+
+    @staticmethod
+    def box(x, y, width):
+        return x, y - 10, x + width, y + 3

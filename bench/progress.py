@@ -9,7 +9,7 @@ class Progress:
     """On a terminal a single line, rewritten for each run; elsewhere a line for each case."""
 
     def __init__(self, runs):
-        """`runs` are all that there will be, in order: a tuple (round, case, allocator) for each."""
+        """`runs` are all that there will be, in order: (round, case, allocator) for each."""
         self.runs = runs
         self.done = 0
         self.seconds = {}       # of the last run, by case and allocator

@@ -46,9 +46,9 @@ inline std::size_t spread_out(random_source& random, std::size_t least, std::siz
     return start + random.below(start);
 }
 
-/// Sizes by a Pareto law, P(size > s) = (16 / s) ^ 1.1, as its `Count` quantiles: many small ones and
-/// a few large ones. Half of all are under 30 bytes; the largest of 256 is 4.5 KiB, of 4096 it is
-/// 56 KiB. Drawing one costs little.
+/// Sizes by a Pareto law, P(size > s) = (16 / s) ^ 1.1, as its `Count` quantiles: many small ones
+/// and a few large ones. Half of all are under 31 bytes; the largest of 256 is 4.5 KiB, of 4096 it
+/// is 56 KiB. Drawing one costs little.
 template <std::size_t Count>
 class pareto_sizes {
 public:

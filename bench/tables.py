@@ -39,8 +39,9 @@ def mean_rows(benchmark, ours, columns):
     for quantity, means in benchmark["means"].items():
         rows = max((mean["rows"] for mean in means.values()), default=0)
         if rows > 1:
-            ratios = (cell for name in ours for cell in ("", ratio(means.get(name), "to_best_peer")))
-            yield [f"geometric mean, {quantity} ({rows})", *[""] * columns, *ratios]
+            yield [f"geometric mean, {quantity} ({rows})", *[""] * columns,
+                   *(cell for name in ours
+                     for cell in ("", ratio(means.get(name), "to_best_peer")))]
 
 
 def benchmark_table(data, benchmark):
@@ -93,5 +94,5 @@ def as_markdown(data):
     return "\n".join([
         head, "## Geometric means over all benchmarks", "", means(data), "",
         *(section(data, benchmark) for benchmark in data["benchmarks"]),
-        f"## Where binmalloc needs more than {data['behind_from']:.2f} times as much as the best peer",
+        f"## Where binmalloc needs more than {data['behind_from']:.2f} × what the best peer needs",
         "", behind(data)])

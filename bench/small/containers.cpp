@@ -1,5 +1,5 @@
-// containers [CONTAINER [ALLOCATOR [LOG2_OF_ELEMENTS]]]: what do containers of many nodes cost, with
-// which allocator in their type?
+// containers [CONTAINER [ALLOCATOR [LOG2_OF_ELEMENTS]]]: what do containers of many nodes cost,
+// with which allocator in their type?
 //
 // CONTAINER: list, map, set, unordered_map, or vector_string, whose strings of 16 to 63 characters
 // each have a block.
@@ -7,7 +7,8 @@
 //   standard   std::allocator, on whatever malloc the process has
 //   typed      binmalloc::allocator
 //   pool       a std::pmr::unsynchronized_pool_resource
-//   monotonic  a std::pmr::monotonic_buffer_resource; nothing is replaced in it, as it would only grow
+//   monotonic  a std::pmr::monotonic_buffer_resource; nothing is replaced in it, as it would only
+//              grow
 //   mimalloc   mi_stl_allocator, where it is compiled in (-DBENCH_MI_STL=1 -lmimalloc)
 //
 // Three times, 2^18 elements come in random order, half of them are replaced, all are visited, and

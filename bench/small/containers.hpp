@@ -1,7 +1,7 @@
 // The containers that containers.cpp measures, for any family of allocators (see there).
 //
-// Each is made for `count` elements. It can add its i-th, replace one of them by another (for each i
-// another one), and visit all.
+// Each is made for `count` elements. It can add its i-th, replace one of them by another (for each
+// i another one), and visit all.
 #pragma once
 
 #include <cstddef>

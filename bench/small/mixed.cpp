@@ -1,7 +1,8 @@
 // mixed [MIB [OPERATIONS]]: what do blocks of mixed sizes cost, in time and in memory?
 //
-// A live set of 200 MiB whose sizes follow a Pareto law, from 16 B to 56 KiB, in which random blocks
-// are replaced by new ones. All bytes of a block are written, and its size is read before its end.
+// A live set of 200 MiB whose sizes follow a Pareto law, from 16 B to 56 KiB, in which random
+// blocks are replaced by new ones. All bytes of a block are written, and its size is read before
+// its end.
 #include "../support.hpp"
 
 #include <cstddef>

@@ -2,10 +2,10 @@
 // lines?
 //
 // After cache-thrash and cache-scratch by Berger and others ("Hoard: a scalable memory allocator",
-// ASPLOS 2000). Each thread allocates a block of 8 bytes, writes it 200 times and frees it, again and
-// again. Active: an allocator that gives neighbouring blocks to different threads makes them fight
-// for the line. Passive: the main thread has allocated the first blocks side by side; each thread
-// frees one, and an allocator that lets it have the same one again keeps the fight going.
+// ASPLOS 2000). Each thread allocates a block of 8 bytes, writes it 200 times and frees it, again
+// and again. Active: an allocator that gives neighbouring blocks to different threads makes them
+// fight for the line. Passive: the main thread has allocated the first blocks side by side; each
+// thread frees one, and an allocator that lets it have the same one again keeps the fight going.
 #include "team.hpp"
 
 #include <cstddef>

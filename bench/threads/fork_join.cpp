@@ -1,8 +1,8 @@
 // fork_join [THREADS [OPERATIONS]]: what do phases of parallel work cost, each on new threads, when
 // blocks survive their thread?
 //
-// There are 40 phases. Of what a thread allocates it keeps 256 blocks at a time and frees the oldest,
-// but every fourth block survives it: two phases later another thread frees it.
+// There are 40 phases. Of what a thread allocates it keeps 256 blocks at a time and frees the
+// oldest, but every fourth block survives it: two phases later another thread frees it.
 #include "team.hpp"
 
 #include <array>

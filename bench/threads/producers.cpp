@@ -1,11 +1,11 @@
-// producers [THREADS [OPERATIONS [balanced|one_sided]]]: what do blocks cost that one thread allocates
-// and another frees?
+// producers [THREADS [OPERATIONS [balanced|one_sided]]]: what do blocks cost that one thread
+// allocates and another frees?
 //
 // After xmalloc-test by Lever and Boreham ("malloc() performance in a multithreaded Linux
-// environment", USENIX 2000). Blocks go from thread to thread in bundles of 64, of which up to 16 wait.
-// Balanced: the threads stand in a ring; each allocates bundles for the next and frees those of the
-// thread before it, in turn but for a lead of eight, so that they rarely wait for each other.
-// One-sided: half of the threads only allocate, the others only free.
+// environment", USENIX 2000). Blocks go from thread to thread in bundles of 64, of which up to 16
+// wait. Balanced: the threads stand in a ring; each allocates bundles for the next and frees those
+// of the thread before it, in turn but for a lead of eight, so that they rarely wait for each
+// other. One-sided: half of the threads only allocate, the others only free.
 #include "team.hpp"
 
 #include <array>

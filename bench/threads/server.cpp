@@ -1,10 +1,10 @@
 // server [THREADS [OPERATIONS]]: what does a server cost that hands blocks between its threads and
 // replaces the threads?
 //
-// After Larson and Krishnan, "Memory allocation for long-running server applications" (ISMM 1998): a
-// thread replaces random ones of its 1024 blocks; after 10,000 operations it starts a successor,
-// which takes over the blocks, and ends. Beyond that, every 16th new block is exchanged for one
-// of another thread.
+// After Larson and Krishnan, "Memory allocation for long-running server applications" (ISMM 1998):
+// a thread replaces random ones of its 1024 blocks; after 10,000 operations it starts a successor,
+// which takes over the blocks, and ends. Beyond that, one in 16 new blocks is exchanged for one of
+// another thread.
 #include "team.hpp"
 
 #include <algorithm>

@@ -10,8 +10,8 @@
 
 namespace bench {
 
-/// Runs work(0), work(1), ... on `count` new threads. Returns the seconds from when all are ready to
-/// when the last has ended.
+/// Runs work(0), work(1), ... on `count` new threads. Returns the seconds from when all are ready
+/// to when the last has ended.
 template <class Work>
 double run_on(std::size_t count, const Work& work)
 {
