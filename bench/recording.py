@@ -61,5 +61,5 @@ def record(name, process, quick, trace):
     except measuring.RunFailed as failure:
         raise building.NotReady(f"cannot record {name}: {failure}") from None
     if not unfinished.is_file():
-        raise building.NotReady(f"cannot record {name}: no process of it was {process or 'recorded'}")
+        raise building.NotReady(f"cannot record {name}: it wrote no {unfinished}")
     unfinished.rename(trace)

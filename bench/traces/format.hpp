@@ -71,17 +71,17 @@ struct event {
 constexpr bool allocates(kind what) noexcept { return what <= kind::aligned; }
 constexpr bool has_size(kind what) noexcept { return what <= kind::realloc; }
 
-// --- writing --------------------------------------------------------------------------------------
+// --- writing -------------------------------------------------------------------------------------
 
 /// The bytes of one event.
 class encoded {
 public:
     explicit encoded(const event& e) noexcept
     {
-        const std::uint64_t value = has_size(e.what)           ? e.size
-                                    : e.what == kind::free     ? e.slot
-                                    : e.what == kind::thread   ? e.thread
-                                                               : 0;
+        const std::uint64_t value = has_size(e.what)         ? e.size
+                                    : e.what == kind::free   ? e.slot
+                                    : e.what == kind::thread ? e.thread
+                                                             : 0;
         append(value << kind_bits | static_cast<std::uint64_t>(e.what));
         if (has_size(e.what)) append(e.slot);
         if (e.what == kind::aligned) bytes_[size_++] = e.log2;
@@ -103,7 +103,7 @@ private:
     std::size_t size_ = 0;
 };
 
-// --- reading --------------------------------------------------------------------------------------
+// --- reading -------------------------------------------------------------------------------------
 
 /// Reads the events one by one, and checks each for itself. Whether they fit each other, slots
 /// above all, is for the reader to say.

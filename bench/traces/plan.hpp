@@ -47,7 +47,7 @@ enum class action : std::uint8_t {
 
 struct step {
     std::uint64_t number; // a block's size; for others see above
-    std::uint32_t row; // the block's
+    std::uint32_t row;    // the block's
     action what;
     std::uint8_t log2;
     bool publishes; // how many steps its thread has done with this one
@@ -112,7 +112,8 @@ private:
     /// Starts the thread if it is new, and makes it wait for its turn if it is new in the spell.
     void take_part(std::uint32_t thread)
     {
-        if (spells_[thread] == none && thread != 0) add_control(last_thread_, action::start, 0, thread);
+        if (spells_[thread] == none && thread != 0)
+            add_control(last_thread_, action::start, 0, thread);
         if (spells_[thread] == spell_) return;
         spells_[thread] = spell_;
         present_[present_count_++] = thread;
@@ -209,7 +210,10 @@ private:
     /// The first of two passes: how many steps and spells?
     struct counter {
         plan& made;
-        std::uint64_t add(std::uint32_t thread, const step&) { return made.threads_[thread].count++; }
+        std::uint64_t add(std::uint32_t thread, const step&)
+        {
+            return made.threads_[thread].count++;
+        }
         void publish(std::uint32_t, std::uint64_t) {}
         void end_spell(std::uint64_t spell, std::uint32_t) { made.spell_count_ = spell + 1; }
     };
@@ -227,7 +231,10 @@ private:
         {
             made.steps_[made.threads_[thread].first + index].publishes = true;
         }
-        void end_spell(std::uint64_t spell, std::uint32_t threads) { made.spells_[spell] = threads; }
+        void end_spell(std::uint64_t spell, std::uint32_t threads)
+        {
+            made.spells_[spell] = threads;
+        }
     };
 
     /// Each thread's steps behind those of the one before.

@@ -54,7 +54,8 @@ void complain(const char* path, const char* what, int error) noexcept
     char line[PATH_MAX + 200];
     const int length = std::snprintf(line, sizeof line, "recorder: %s: %s: %s\n", path, what,
                                      ::strerrordesc_np(error));
-    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line, static_cast<std::size_t>(length));
+    [[maybe_unused]] const auto written =
+        ::write(STDERR_FILENO, line, static_cast<std::size_t>(length));
 }
 
 /// No call changes errno but by what the real function does.
@@ -69,7 +70,7 @@ private:
     int kept_ = errno;
 };
 
-// --- the file -------------------------------------------------------------------------------------
+// --- the file ------------------------------------------------------------------------------------
 
 /// The file as it grows. It is open only while a part of it is mapped: programs close descriptors
 /// that they do not know, and use their numbers. Errors are errno's, 0 if there is none.
@@ -153,14 +154,17 @@ private:
     trace::checksum checksum_;
 };
 
-// --- the recording --------------------------------------------------------------------------------
+// --- the recording -------------------------------------------------------------------------------
 
 /// One more than the thread's number in the trace; 0 before its first event.
 [[gnu::tls_model("initial-exec")]] constinit thread_local std::uint32_t own_number = 0;
 
 class guard {
 public:
-    explicit guard(pthread_mutex_t& mutex) noexcept : mutex_(mutex) { ::pthread_mutex_lock(&mutex_); }
+    explicit guard(pthread_mutex_t& mutex) noexcept : mutex_(mutex)
+    {
+        ::pthread_mutex_lock(&mutex_);
+    }
     guard(const guard&) = delete;
     guard& operator=(const guard&) = delete;
     ~guard() { ::pthread_mutex_unlock(&mutex_); }
@@ -194,7 +198,10 @@ public:
         return 0;
     }
 
-    [[nodiscard]] bool is_active() const noexcept { return active_.load(std::memory_order_acquire); }
+    [[nodiscard]] bool is_active() const noexcept
+    {
+        return active_.load(std::memory_order_acquire);
+    }
 
     void allocated(kind what, const void* block, std::size_t size, std::uint8_t log2 = 0) noexcept
     {
@@ -220,7 +227,8 @@ public:
         return blocks_.remove(block);
     }
 
-    void reallocated(std::uint64_t slot, const void* old, const void* block, std::size_t size) noexcept
+    void reallocated(std::uint64_t slot, const void* old, const void* block,
+                     std::size_t size) noexcept
     {
         const guard locked(mutex_);
         if (block == nullptr && size != 0) {
@@ -281,7 +289,7 @@ private:
     std::uint32_t last_thread_ = 0;
 };
 
-// --- when to record -------------------------------------------------------------------------------
+// --- when to record ------------------------------------------------------------------------------
 
 enum class decision { open, made };
 constinit std::atomic<decision> decided = decision::open;
@@ -301,7 +309,8 @@ bool expand_path(char (&path)[PATH_MAX], const char* asked, int attempt) noexcep
         path[length++] = '/';
     }
     const char* const sign = std::strstr(asked, "%p");
-    const std::size_t before = sign == nullptr ? std::strlen(asked) : static_cast<std::size_t>(sign - asked);
+    const std::size_t before =
+        sign == nullptr ? std::strlen(asked) : static_cast<std::size_t>(sign - asked);
     if (before >= sizeof path - length) return false;
     std::memcpy(path + length, asked, before);
     length += before;
@@ -309,7 +318,8 @@ bool expand_path(char (&path)[PATH_MAX], const char* asked, int attempt) noexcep
     if (sign == nullptr) return true;
     char number[32] = "";
     if (attempt > 1) std::snprintf(number, sizeof number, ".%d", attempt);
-    const int rest = std::snprintf(path + length, sizeof path - length, "%d%s%s", ::getpid(), number, sign + 2);
+    const int rest =
+        std::snprintf(path + length, sizeof path - length, "%d%s%s", ::getpid(), number, sign + 2);
     return static_cast<std::size_t>(rest) < sizeof path - length;
 }
 
@@ -317,7 +327,8 @@ const char* wanted_file() noexcept
 {
     const char* const file = ::secure_getenv(file_variable);
     const char* const program = ::secure_getenv(program_variable);
-    const bool is_meant = program == nullptr || std::strcmp(program, ::program_invocation_short_name) == 0;
+    const bool is_meant =
+        program == nullptr || std::strcmp(program, ::program_invocation_short_name) == 0;
     return file != nullptr && *file != 0 && is_meant ? file : nullptr;
 }
 
@@ -344,7 +355,8 @@ void decide() noexcept
 {
     if (::environ == nullptr) return;
     if (decided.exchange(decision::made) == decision::made) return;
-    if (const char* const file = wanted_file()) current.store(begin(file), std::memory_order_release);
+    if (const char* const file = wanted_file())
+        current.store(begin(file), std::memory_order_release);
 }
 
 /// Not unsetenv, which shells have of their own, for variables of their own.
@@ -377,7 +389,8 @@ public:
     {
         if (is_nested_) return;
         is_inside = true;
-        if (decided.load(std::memory_order_relaxed) == decision::open) [[unlikely]] decide();
+        if (decided.load(std::memory_order_relaxed) == decision::open) [[unlikely]]
+            decide();
         recording* const found = current.load(std::memory_order_acquire);
         if (found != nullptr && found->is_active()) recording_ = found;
     }
@@ -392,7 +405,8 @@ public:
 
     /// Records an allocation that is done.
     /// @return the block
-    void* allocated(kind what, void* block, std::size_t size, std::size_t alignment = 1) const noexcept
+    void* allocated(kind what, void* block, std::size_t size,
+                    std::size_t alignment = 1) const noexcept
     {
         const errno_keeper keeper;
         if (recording_ != nullptr && block != nullptr)
@@ -406,7 +420,7 @@ private:
     recording* recording_ = nullptr;
 };
 
-// --- the real functions ---------------------------------------------------------------------------
+// --- the real functions --------------------------------------------------------------------------
 
 struct functions {
     decltype(&::malloc) malloc;
@@ -437,7 +451,8 @@ public:
     /// @return zeroed memory
     void* allocate(std::size_t size) noexcept
     {
-        const std::size_t rounded = (size + block_alignment - 1) / block_alignment * block_alignment;
+        const std::size_t rounded =
+            (size + block_alignment - 1) / block_alignment * block_alignment;
         if (rounded < size || rounded > sizeof bytes_) std::abort();
         const std::size_t offset = used_.fetch_add(rounded);
         if (offset > sizeof bytes_ - rounded) std::abort();
@@ -467,7 +482,8 @@ constinit early_memory early;
 /// Whether the real functions can be called; looks them up the first time.
 bool is_ready() noexcept
 {
-    if (looked_up.load(std::memory_order_acquire) == lookup::done) [[likely]] return true;
+    if (looked_up.load(std::memory_order_acquire) == lookup::done) [[likely]]
+        return true;
     auto state = lookup::not_begun;
     if (!looked_up.compare_exchange_strong(state, lookup::begun)) return state == lookup::done;
     find(real.malloc, "malloc");
@@ -493,7 +509,7 @@ void* move_from_early(const void* block, std::size_t size) noexcept
 
 } // namespace
 
-// --- the calls of the program ---------------------------------------------------------------------
+// --- the calls of the program --------------------------------------------------------------------
 
 #define TRACE_EXPORT extern "C" [[gnu::visibility("default")]]
 

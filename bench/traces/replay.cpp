@@ -37,6 +37,9 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
+/// All steps of a thread, and nothing else: this is what callgrind is to count (../README.md).
+extern "C" void* replay_trace(void* thread);
+
 namespace {
 
 using namespace std::string_view_literals;
@@ -45,7 +48,7 @@ using trace::fail;
 using trace::step;
 using clock_type = std::chrono::steady_clock;
 
-// --- blocks ---------------------------------------------------------------------------------------
+// --- blocks --------------------------------------------------------------------------------------
 
 /// A row and the block in it.
 struct holder {
@@ -56,7 +59,10 @@ struct holder {
 constexpr std::size_t line_size = 64;
 constexpr std::size_t page_size = 4096;
 
-constexpr std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) & ~(unit - 1); }
+constexpr std::size_t round_up(std::size_t n, std::size_t unit)
+{
+    return (n + unit - 1) & ~(unit - 1);
+}
 
 /// Calls `body` for each byte that is to be written in the bytes from `begin` to `end` of a block.
 template <class Body>
@@ -90,7 +96,8 @@ void require_stamp(const holder& h, std::uint32_t row, std::uint64_t kept)
     if (kept < sizeof row) return;
     std::uint32_t found = 0;
     std::memcpy(&found, h.block, sizeof found);
-    if (found != row) fail("a block of %llu bytes was changed", static_cast<unsigned long long>(kept));
+    if (found != row)
+        fail("a block of %llu bytes was changed", static_cast<unsigned long long>(kept));
 }
 
 void require_aligned(const void* block, std::uint8_t log2)
@@ -141,7 +148,7 @@ void free_block(holder& h, std::uint32_t row)
     std::free(h.block); // null in row 0
 }
 
-// --- threads --------------------------------------------------------------------------------------
+// --- threads -------------------------------------------------------------------------------------
 
 /// A number that threads wait for. On a cache line of its own.
 struct alignas(line_size) signal {
@@ -209,7 +216,7 @@ public:
         rusage after{};
         ::getrusage(RUSAGE_SELF, &before);
         const auto start = clock_type::now();
-        if (thread_count_ > 0) run_thread(threads_[0]);
+        if (thread_count_ > 0) replay_trace(&threads_[0]);
         running_.wait_until(is_zero);
         const auto wall = clock_type::now() - start - paused_;
         ::getrusage(RUSAGE_SELF, &after);
@@ -220,7 +227,6 @@ public:
                 .resident = resident_};
     }
 
-    /// All steps of a thread.
     void run_thread(thread& own);
 
 private:
@@ -282,14 +288,6 @@ private:
     clock_type::duration paused_{};
 };
 
-/// What callgrind is to count: see ../README.md.
-extern "C" [[gnu::noinline]] void* replay_trace(void* own)
-{
-    thread& self = *static_cast<thread*>(own);
-    self.all->run_thread(self);
-    return nullptr;
-}
-
 void replay::start_thread(std::uint32_t number)
 {
     pthread_attr_t detached;
@@ -339,7 +337,7 @@ inline void replay::take(thread& own, const step& s)
     }
 }
 
-// --- commands -------------------------------------------------------------------------------------
+// --- commands ------------------------------------------------------------------------------------
 
 void print(const char* name, std::uint64_t value)
 {
@@ -366,8 +364,8 @@ void report(const trace::survey& found, const cost& sum, double passes, std::siz
     bench::report("cpu_per_call", sum.cpu_ns / calls, "ns", kind::detail);
     bench::report("page_faults", sum.page_faults / passes, "faults");
     if (found.peak_bytes == 0) return;
-    bench::report("rss_per_live", static_cast<double>(grown) / static_cast<double>(found.peak_bytes),
-                  "x");
+    bench::report("rss_per_live",
+                  static_cast<double>(grown) / static_cast<double>(found.peak_bytes), "x");
     bench::report_bytes("rss_at_peak", grown, kind::detail);
     bench::report_bytes("live_at_peak", found.peak_bytes, kind::detail);
 }
@@ -398,7 +396,8 @@ void dump_event(const trace::event& e)
 {
     constexpr const char* names[] = {"malloc", "calloc", "aligned", "realloc", "free", "foreign"};
     std::printf("%u %s", e.thread, names[static_cast<std::size_t>(e.what)]);
-    if (e.what != trace::kind::foreign) std::printf(" %llu", static_cast<unsigned long long>(e.slot));
+    if (e.what != trace::kind::foreign)
+        std::printf(" %llu", static_cast<unsigned long long>(e.slot));
     if (trace::has_size(e.what)) std::printf(" %llu", static_cast<unsigned long long>(e.size));
     if (e.what == trace::kind::aligned) std::printf(" %u", e.log2);
     std::printf("\n");
@@ -426,6 +425,13 @@ std::size_t parse_count(const char* text)
 }
 
 } // namespace
+
+[[gnu::noinline]] void* replay_trace(void* own)
+{
+    thread& self = *static_cast<thread*>(own);
+    self.all->run_thread(self);
+    return nullptr;
+}
 
 int main(int argc, char** argv)
 {

@@ -46,7 +46,8 @@ public:
             return take_first(own.top);
         }
         if (oldest_ != 0 && uses_[oldest_].next_spell <= over) return take_first(oldest_);
-        if (end_ == uses_.size() && !uses_.grow(2 * uses_.size())) fail("not enough memory for the plan");
+        if (end_ == uses_.size() && !uses_.grow(2 * uses_.size()))
+            fail("not enough memory for the plan");
         return end_++;
     }
 
@@ -80,7 +81,7 @@ private:
 
     std::uint32_t most_own_;
     mapped_array<row_use> uses_;
-    mapped_array<stack> own_; // by thread, the last one given back on top
+    mapped_array<stack> own_;  // by thread, the last one given back on top
     std::uint32_t oldest_ = 0; // of the others
     std::uint32_t newest_ = 0;
     std::uint32_t end_ = 1;

@@ -104,9 +104,11 @@ private:
     {
         if (std::memcmp(header_.magic, magic, sizeof magic) != 0) fail("%s is not a trace", path_);
         if (header_.version != version)
-            fail("%s is a trace of version %u; this reads version %u", path_, header_.version, version);
+            fail("%s is a trace of version %u; this reads version %u", path_, header_.version,
+                 version);
         // Each slot and each thread is mentioned, so tables of that size can be afforded.
-        if (header_.slots > header_.bytes || header_.slots > std::numeric_limits<std::uint32_t>::max())
+        if (header_.slots > header_.bytes
+            || header_.slots > std::numeric_limits<std::uint32_t>::max())
             damaged("there are more slots than events");
         if (header_.threads > header_.bytes) damaged("there are more threads than events");
     }

@@ -1,7 +1,7 @@
 """The recorder and the replayer of bench/traces, on programs and traces that are known.
 
-traces.py CASE FOLDER, where FOLDER has the recorder, the replayer and the programs, and is where the
-traces go; LIBRARY in the environment is libbinmalloc.so.
+traces.py CASE FOLDER, where FOLDER has the recorder, the replayer and the programs, and is where
+the traces go; LIBRARY in the environment is libbinmalloc.so.
 """
 
 import collections
@@ -82,17 +82,15 @@ SMALL = [Event(0, "malloc", 1, 100), Event(0, "calloc", 2, 5000), Event(1, "free
 
 
 def random_events(threads, count):
-    """Events of many threads, a few at a time, which free and reallocate what others allocated."""
+    """Events of many threads, four at a time, which free and reallocate what others allocated."""
     rng = random.Random(threads)
     live, free, slots, events = [], [], 0, []
+    thread = newest = 0
     for i in range(count):
-        # Threads begin and end in turn.
-        oldest = max(0, i * threads // count - 3)
-        newest = min(threads - 1, i * threads // count)
-        seen = max((event.thread for event in events[-1:]), default=0)
-        thread = rng.randint(oldest, newest) if rng.random() < 0.5 else min(max(seen, oldest), newest)
-        if i % (count // threads) == 0 and i // (count // threads) < threads:
-            thread = i // (count // threads)       # each has its first event when its turn comes
+        if i * threads // count > newest:
+            thread = newest = newest + 1    # and the oldest of the four has ended
+        elif rng.random() < 0.5 or thread < newest - 3:
+            thread = rng.randint(max(0, newest - 3), newest)
         kind = rng.random()
         if not live or kind < 0.5 and len(live) < 3000:
             slot = free.pop() if free else slots + 1
@@ -122,7 +120,8 @@ class Case(unittest.TestCase):
 
     def run_program(self, *argv, status=0, **settings):
         done = subprocess.run([*map(str, argv)], env=os.environ | settings, cwd=self.path,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=100)
         self.assertEqual(done.returncode, status, done.stderr)
         if status == 0:
             self.assertEqual(done.stderr, "")
@@ -177,7 +176,8 @@ class Traces(Case):
         page = os.sysconf("SC_PAGESIZE")
         page_log2 = page.bit_length() - 1
         freed = ("free", True, 0, 0)
-        self.assertEqual([(event.call, event.slot != 0, event.size, event.log2) for event in events], [
+        found = [(event.call, event.slot != 0, event.size, event.log2) for event in events]
+        self.assertEqual(found, [
             ("malloc", True, 24, 0), ("calloc", True, 110, 0), ("realloc", True, 2400, 0),
             ("aligned", True, 100, 6), freed, ("aligned", True, 8192, 12), freed,
             ("aligned", True, 33, 5), freed, ("aligned", True, 50, page_log2), freed,
@@ -205,8 +205,9 @@ class Traces(Case):
         quarter = 16 << 20
         (self.path / "trace").write_bytes(trace([
             Event(0, "malloc", 1, quarter), Event(0, "calloc", 2, quarter),
-            Event(0, "malloc", 3, 100), Event(0, "realloc", 3, 2 * quarter), Event(0, "free", 2),
-            Event(0, "malloc", 2, quarter), Event(0, "free", 1), Event(0, "malloc", 1, quarter - 1)]))
+            Event(0, "malloc", 3, 100), Event(0, "realloc", 3, 2 * quarter),
+            Event(0, "free", 2), Event(0, "malloc", 2, quarter),
+            Event(0, "free", 1), Event(0, "malloc", 1, quarter - 1)]))
         for library in ("", LIBRARY):
             _, results = self.replay("trace", LD_PRELOAD=library)
             self.assertAlmostEqual(results["rss_at_peak"], 64, delta=6)
@@ -226,7 +227,8 @@ class Traces(Case):
             self.replay_everywhere(file, len(self.dump(file)))
 
     def check_exchange(self, events):
-        """Of program.c: each thread allocates its own size and frees its neighbour's, then its own."""
+        """Of program.c: each thread allocates its own size and frees its neighbour's, then its
+        own."""
         allocated, freed, holder = collections.Counter(), collections.Counter(), {}
         owner = {}          # of a size: the thread
         for event in events:
@@ -281,9 +283,9 @@ class Traces(Case):
         """A file that is there already, or cannot be made: the program runs, and it is said."""
         (self.path / "taken").write_text("mine")
         for file in "taken", "no/such/folder":
-            done = subprocess.run([PROGRAM, "calls"], cwd=self.path, stderr=subprocess.PIPE, text=True,
-                                  env=os.environ | {"LD_PRELOAD": str(RECORDER),
-                                                    "BINMALLOC_TRACE": file})
+            settings = {"LD_PRELOAD": str(RECORDER), "BINMALLOC_TRACE": file}
+            done = subprocess.run([PROGRAM, "calls"], cwd=self.path, stderr=subprocess.PIPE,
+                                  text=True, env=os.environ | settings)
             self.assertEqual(done.returncode, 0)
             self.assertRegex(done.stderr, f"^recorder: {file}: not recorded: .*\n$")
         self.assertEqual((self.path / "taken").read_text(), "mine")
@@ -342,7 +344,8 @@ class Traces(Case):
                 ["--no"], ["a", "b"]:
             done = self.run_program(REPLAY, *arguments, status=2)
             self.assertRegex(done.stderr, "^usage: ")
-        self.assertRegex(self.run_program(REPLAY, "absent", status=1).stderr, "absent: No such file")
+        done = self.run_program(REPLAY, "absent", status=1)
+        self.assertRegex(done.stderr, "absent: No such file")
         self.run_program(REPLAY, ".", status=1)
 
     def test_broken_allocators(self):
