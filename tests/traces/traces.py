@@ -213,6 +213,17 @@ class Traces(Case):
             self.assertAlmostEqual(results["rss_at_peak"], 64, delta=6)
             self.assertAlmostEqual(results["rss_per_live"], 1, delta=0.1)
 
+    def test_memory_of_threads(self):
+        """At the peak, no thread is behind or ahead of it."""
+        others = range(2, 34)
+        (self.path / "trace").write_bytes(trace([
+            Event(0, "malloc", 1, 100), *(Event(1, "malloc", slot, 1 << 20) for slot in others),
+            Event(0, "malloc", 34, 32 << 20), *(Event(1, "free", slot) for slot in others),
+            Event(0, "free", 34)]))
+        for library in ("", LIBRARY):
+            _, results = self.replay("trace", LD_PRELOAD=library)
+            self.assertAlmostEqual(results["rss_at_peak"], 64, delta=6)
+
     def test_calls_of_the_allocator(self):
         """They are not the program's."""
         self.record(PROGRAM, "calls")
