@@ -9,6 +9,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 passed=0
 failed=0
+failures=() # in words, for the end of the output
 
 # --- the legs: each a configuration of the same tests ---------------------------------------------
 
@@ -79,6 +80,7 @@ run_leg() {
 }
 
 count_failure() {
+    failures+=("$1")
     printf 'FAILED %s\n' "$1"
     failed=$((failed + 1))
 }
@@ -97,9 +99,28 @@ count_results() {
     printf 'leg %s: %d of %d tests passed, %d skipped\n' "$1" "$run" "$all" "$skipped"
     passed=$((passed + run))
     failed=$((failed + all - run - skipped))
+    [ "$all" -eq $((run + skipped)) ] || failures+=("$1:"$'\n'"$(failed_tests "$2")")
+}
+
+# The names of the tests that failed, and the end of what each printed.
+failed_tests() {
+    awk '
+        /<testcase / {
+            match($0, /name="[^"]*"/)
+            name = substr($0, RSTART + 6, RLENGTH - 7)
+            bad = $0 !~ /status="run"/
+            count = 0
+        }
+        /<skipped message="SKIP_/ { bad = 0 }
+        bad { line[count++ % 25] = $0 }
+        /<\/testcase>/ && bad {
+            print "--- " name
+            for (i = count > 25 ? count - 25 : 0; i < count; ++i) print line[i % 25]
+        }' "$1" | sed 's/&lt;/</g; s/&gt;/>/g; s/&quot;/"/g; s/&amp;/\&/g'
 }
 
 finish() {
+    [ ${#failures[@]} -eq 0 ] || printf "%s\n" "" "=== what failed" "${failures[@]}"
     printf '%d passed, %d failed\n' "$passed" "$failed"
     [ "$failed" -eq 0 ] && exit 0
     exit 1
