@@ -657,16 +657,19 @@ TEST(ManyThreads, share_the_heap_fairly)
             block = opaque(binmalloc::allocate(random.size_up_to(1000)));
         }
     };
+    // A guest's calls take about four times as long as a lease holder's; a starved thread had a
+    // twentieth of the mean or less.
+    constexpr double least_share = 0.15;
     constexpr int tries = 3;
     double best = 0;
-    for (int i = 0; i < tries && best < 0.25; ++i) {
+    for (int i = 0; i < tries && best < least_share; ++i) {
         const double scheduler = std::min(1.0, measure(threads, time / 3, alone).share_of_least());
         const double heap = measure(threads, time, allocating).share_of_least();
         RecordProperty("scheduler_" + std::to_string(i), std::to_string(scheduler));
         RecordProperty("least_to_mean_" + std::to_string(i), std::to_string(heap));
         best = std::max(best, scheduler > 0 ? heap / scheduler : 0);
     }
-    EXPECT_GE(best, 0.25) << "the slowest of " << threads << " threads, as a share of the mean";
+    EXPECT_GE(best, least_share) << "the slowest of " << threads << " threads, as a share of the mean";
 }
 
 } // namespace

@@ -56,6 +56,14 @@ inline bool is_aligned(const void* p, std::size_t alignment) noexcept
     return (address_of(p) & (alignment - 1)) == 0;
 }
 
+/// Effects: none; the processor may fetch what is there, for reading and writing. Any address will do.
+BINMALLOC_INLINE void prefetch([[maybe_unused]] const void* p) noexcept
+{
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 1);
+#endif
+}
+
 } // namespace binmalloc::detail
 
 #endif

@@ -19,6 +19,7 @@
 #define BINMALLOC_CACHE_HPP
 
 #include <binmalloc/fork_gate.hpp>
+#include <binmalloc/inbox.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/slab.hpp>
 #include <binmalloc/span_stash.hpp>
@@ -32,7 +33,7 @@ namespace binmalloc::detail {
 
 /// What every cache has, whatever its heap's policies: enough to free a block into it from anywhere.
 struct alignas(64) cache_base {
-    std::atomic<block*> inbox{nullptr}; ///< blocks that others freed
+    detail::inbox inbox; ///< blocks that others freed
     spinlock lock;
     tiny_bin tiny;
     spinlock spans_lock;
@@ -59,16 +60,6 @@ struct alignas(64) cache_base {
     }
 
     void end() noexcept { busy.store(false, std::memory_order_release); }
-
-    /// Effects: adds a chain of blocks to the inbox. Any thread.
-    void send(block* first, block* last) noexcept
-    {
-        block* head = inbox.load(std::memory_order_relaxed);
-        do {
-            link(last, head);
-        } while (!inbox.compare_exchange_weak(head, first, std::memory_order_release,
-                                              std::memory_order_relaxed));
-    }
 
     /// Effects: the span belongs to this cache from now on, or no longer. Any thread.
     void attach(span* s) noexcept
@@ -148,13 +139,9 @@ public:
     /// Effects: frees the blocks in the inbox.
     void collect() noexcept
     {
-        if (this->inbox.load(std::memory_order_relaxed) == nullptr) return;
-        block* b = this->inbox.exchange(nullptr, std::memory_order_acquire);
-        while (b != nullptr) {
-            block* next = next_of(b);
-            deallocate(slab_of(b), b);
-            b = next;
-        }
+        inbox::content taken;
+        if (this->inbox.take(taken)) [[unlikely]]
+            deallocate_all(taken);
     }
 
     /// Effects: what happens when a slab's countdown has come to zero.
@@ -203,7 +190,7 @@ public:
     void release_all_slabs() noexcept
         requires Tracked
     {
-        this->inbox.store(nullptr, std::memory_order_relaxed);
+        this->inbox.forget();
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             release_list(available_[bin]);
             if (active_slab(bin) != &empty_slab) release(active_slab(bin));
@@ -214,6 +201,11 @@ public:
     }
 
 private:
+    BINMALLOC_OUTLINE void deallocate_all(inbox::content& taken) noexcept
+    {
+        inbox::each(taken, [this](block* b) { deallocate(slab_of(b), b); });
+    }
+
     // Effects: ends the process, unless a fork came between a fast path and its slow path.
     BINMALLOC_SLOW void no_block_lives(slab* s, const void* p) noexcept
     {

@@ -23,13 +23,6 @@
 
 namespace binmalloc::detail {
 
-/// Blocks freed here that belong to one other cache.
-struct outbox {
-    block* first = nullptr;
-    block* last = nullptr;
-    std::uint32_t count = 0;
-};
-
 template <class Table, class Pages, page_source Source, footprint_policy Footprint>
 class cache_pool {
 public:
@@ -67,13 +60,11 @@ public:
         {
             auto* b = static_cast<block*>(p);
             outbox& box = outboxes()[home->index];
-            if (b == box.first) [[unlikely]]
+            if (b == box.last_added()) [[unlikely]]
                 os::fatal("double free", p);
-            link(b, box.first);
-            if (box.first == nullptr) set_in_order(box.last, b);
-            set_in_order(box.first, b);
+            box.add(b);
             held_back_ += block_size;
-            return ++box.count < Footprint::outbox_blocks && held_back_ <= Footprint::outbox_bytes;
+            return box.count() < Footprint::outbox_blocks && held_back_ <= Footprint::outbox_bytes;
         }
 
         /// Effects: hands over what is held back for a cache, or all if that is much.
@@ -82,7 +73,7 @@ public:
             outbox& box = outboxes()[home->index];
             if (held_back_ > Footprint::outbox_bytes)
                 flush_all();
-            else if (box.first != nullptr)
+            else if (box.count() != 0)
                 flush(box, home->index);
         }
 
@@ -90,7 +81,7 @@ public:
         void flush_all() noexcept
         {
             for (std::uint32_t i = 0; i < owner().size_; ++i)
-                if (outboxes()[i].first != nullptr) flush(outboxes()[i], i);
+                if (outboxes()[i].count() != 0) flush(outboxes()[i], i);
             held_back_ = 0;
         }
 
@@ -109,11 +100,10 @@ public:
         void flush(outbox& box, std::uint32_t to) noexcept
         {
             // Their sizes are not kept; what matters is that the sum cannot stay above its limit.
-            const std::size_t bytes = box.count * std::size_t{slab_of(box.last)->block_size};
+            const std::size_t bytes = box.count() * std::size_t{slab_of(box.last_added())->block_size};
             held_back_ -= bytes < held_back_ ? bytes : held_back_;
             member& home = owner().at(to);
-            home.send(box.first, box.last);
-            box = {};
+            box.send(home.inbox);
             // Nobody may come by for a long time where no thread holds the cache.
             with_idle(home, [&home] { home.collect(); });
         }
@@ -233,17 +223,19 @@ public:
         }
         stashes.remove(g->spans);
         forbid(g, Table::sizes[guest_bin]);
-        give_home(g, through);
+        homeward(through).add(static_cast<block*>(static_cast<void*>(g)));
     }
 
     void flush(guest_type& g, member& through) noexcept
     {
-        g.flush_all([&through](block* b) { give_home(b, through); });
+        homeward blocks(through);
+        g.flush_all([&blocks](block* b) { blocks.add(b); });
     }
 
     void flush(guest_type& g, bin_index bin, member& through) noexcept
     {
-        g.flush(bin, [&through](block* b) { give_home(b, through); });
+        homeward blocks(through);
+        g.flush(bin, [&blocks](block* b) { blocks.add(b); });
     }
 
     /// Effects: gives back what no block uses of each cache that nobody holds.
@@ -376,16 +368,51 @@ private:
         gate.create();
     }
 
-    // Requires: `through` is locked.
-    static void give_home(void* p, member& through) noexcept
-    {
-        auto* b = static_cast<block*>(p);
-        slab* s = slab_of(b);
-        if (s->home == &through)
-            through.deallocate(s, b);
-        else
-            s->home->send(b, b);
-    }
+    /// Blocks of several caches on their way home, in chains as long as can be had in one pass.
+    class homeward {
+    public:
+        /// `through` is locked.
+        explicit homeward(member& through) noexcept : through_(through) {}
+        ~homeward()
+        {
+            for (chain& c : chains_) send(c);
+        }
+        homeward(const homeward&) = delete;
+        homeward& operator=(const homeward&) = delete;
+
+        void add(block* b) noexcept
+        {
+            slab* s = slab_of(b);
+            if (s->home == &through_) {
+                through_.deallocate(s, b);
+                return;
+            }
+            chain& c = chains_[s->home->index % chain_count];
+            if (c.home != s->home) {
+                send(c);
+                c = {s->home, nullptr, b};
+            }
+            link(b, c.first);
+            c.first = b;
+        }
+
+    private:
+        static constexpr unsigned chain_count = 8;
+
+        struct chain {
+            cache_base* home = nullptr;
+            block* first = nullptr;
+            block* last = nullptr;
+        };
+
+        static void send(const chain& c) noexcept
+        {
+            if (c.home != nullptr) c.home->inbox.send(c.first, c.last);
+        }
+
+        member& through_;
+        chain chains_[chain_count];
+    };
 
     static bool is_at_rest(const member& m) noexcept { return m.made.load() && !m.busy.load(); }
 

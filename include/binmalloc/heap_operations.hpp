@@ -204,24 +204,18 @@ private:
     // Sizes between the fast table and a span, and spans.
     BINMALLOC_INLINE static void* allocate_larger_here(Core& core, std::size_t size) noexcept
     {
+        if (const bin_index bin = table::of(size); bin != table::none)
+            return handed_out(core.allocate_block(bin, size), size);
         if constexpr (keeps_spans) {
-            if (size > table::largest)
-                if (span* s = core.take_last_span(size)) [[likely]]
-                    return handed_out(unit_memory(s), size);
+            if (span* s = core.take_last_span(size)) [[likely]]
+                return handed_out(unit_memory(s), size);
         }
-        return allocate_by_search(core, size);
+        return allocate_span(core, size, natural_alignment, nullptr);
     }
 
     BINMALLOC_OUTLINE static void* allocate_larger(Core& core, std::size_t size) noexcept
     {
         return allocate_larger_here(core, size);
-    }
-
-    BINMALLOC_OUTLINE static void* allocate_by_search(Core& core, std::size_t size) noexcept
-    {
-        if (const bin_index bin = table::of(size); bin != table::none)
-            return handed_out(core.allocate_block(bin, size), size);
-        return allocate_span(core, size, natural_alignment, nullptr);
     }
 
     BINMALLOC_OUTLINE static void* allocate_span(Core& core, std::size_t size,

@@ -238,6 +238,12 @@ private:
             auto* s = static_cast<slab*>(h);
             check_block(s, p, "free of a pointer inside a block");
             front* c = current_;
+            if (s->owner == c) { // p is in a further unit of the slab
+                push(s, p);
+                if (--s->countdown == 0) [[unlikely]]
+                    countdown_ended(s);
+                return;
+            }
             if (c->pool != nullptr && s->home->pool == c->pool
                 && !tiny_bin::serves(s->block_size)) [[likely]] {
                 if (!c->leasable) {
@@ -366,13 +372,13 @@ private:
         if (s->home == mine) {
             mine->deallocate(s, p);
         } else if (s->home->pool != existing_pool()) {
-            s->home->send(b, b);
+            s->home->inbox.send(b);
         } else if (mine != nullptr) {
             if (!mine->post(s->home, p, s->block_size)) mine->flush_for(s->home);
         } else {
             auto& home = static_cast<member&>(*s->home);
             if (!pool_type::with_idle(home, [&home, s, p] { home.deallocate(s, p); }))
-                home.send(b, b);
+                home.inbox.send(b);
         }
     }
 };

@@ -4,8 +4,8 @@
 //
 // Free units are bits; a free span is a run of them, so neighbours coalesce by being neighbours.
 // Regions are listed by the length of their longest free run (an upper bound, made exact whenever a
-// search fails), as powers of two: a search looks first where it just fits and takes the first run
-// that is long enough, memory that was in use before untouched memory.
+// search fails), as powers of two: a search looks first where it just fits and takes the tightest of
+// the first runs that are long enough, memory that was in use before untouched memory.
 #ifndef BINMALLOC_REGION_SET_HPP
 #define BINMALLOC_REGION_SET_HPP
 
@@ -176,6 +176,9 @@ private:
     // takes far longer.
     static constexpr unsigned first_large = 256;
 
+    // So many places are compared.
+    static constexpr unsigned most_compared = 32;
+
     // Takes the place with the fewest clean units, and of those the tightest.
     BINMALLOC_OUTLINE unit_run acquire_large(unsigned count, unsigned alignment,
                                              std::size_t most_clean, bool& zeroed) noexcept
@@ -271,20 +274,31 @@ private:
         return first;
     }
 
+    // The tightest of the first runs that fit, of equals the lowest. The first that fits would cut up the
+    // long ones for single units.
     template <class Word>
     static unsigned scan(const region* r, unsigned count, unsigned alignment, unsigned& longest,
                          Word word) noexcept
     {
         const unsigned limit = r->unit_count;
         const auto inverse = [&word](unsigned i) { return ~word(i); };
-        for (unsigned end = r->lowest;;) {
+        unsigned best = limit;
+        unsigned best_length = ~0u;
+        unsigned fitting = 0;
+        for (unsigned end = r->lowest; fitting < most_compared;) {
             const unsigned begin = find_bit(end, limit, word);
-            if (begin == limit) return limit;
+            if (begin == limit) break;
             end = find_bit(begin, limit, inverse);
-            const auto first = static_cast<unsigned>(align_up(begin, alignment));
-            if (first < end && end - first >= count) return first;
             if (end - begin > longest) longest = end - begin;
+            const auto first = static_cast<unsigned>(align_up(begin, alignment));
+            if (first >= end || end - first < count) continue;
+            ++fitting;
+            if (end - begin >= best_length) continue;
+            best = first;
+            best_length = end - begin;
+            if (best_length == count) break;
         }
+        return best;
     }
 
     static std::size_t clean_units(const unit_run& run) noexcept

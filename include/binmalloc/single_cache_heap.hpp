@@ -187,7 +187,7 @@ private:
             own->bins.deallocate(s, p);
         } else {
             auto* b = static_cast<block*>(p);
-            s->home->send(b, b);
+            s->home->inbox.send(b);
         }
     }
 

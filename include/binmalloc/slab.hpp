@@ -131,9 +131,8 @@ inline void carve_blocks(slab* s) noexcept
 inline void check_block(const slab* s, const void* p, const char* what) noexcept
 {
     const auto distance = static_cast<std::uint32_t>(address_of(p) - address_of(unit_memory(s)));
-    if (distance % s->block_size != 0) [[unlikely]]
-        os::fatal(what, p);
-    if (distance / s->block_size >= s->capacity) [[unlikely]]
+    const std::uint32_t index = distance / s->block_size; // one division
+    if (index * s->block_size != distance || index >= s->capacity) [[unlikely]]
         os::fatal(what, p);
 }
 

@@ -48,7 +48,8 @@ int main(int, char** arguments)
     for (std::size_t i = 0; i < times; ++i) open_use_close(arguments[2]);
     const std::size_t resident_before = binmalloc_test::memory_in_use().resident;
     for (std::size_t i = 0; i < times; ++i) open_use_close(arguments[2]);
-    require(binmalloc_test::memory_in_use().resident < resident_before + 8 * mib,
+    // What waits for reuse, and in six threads' stashes, comes and goes.
+    require(binmalloc_test::memory_in_use().resident < resident_before + 16 * mib,
             "opening and closing leaves memory behind");
     stop = true;
     for (std::thread& thread : busy) thread.join();

@@ -1,6 +1,7 @@
-/* Blocks on their way to their owner: cache.hpp, cache_pool.hpp.
+/* Blocks on their way to their owner: inbox.hpp, cache.hpp, cache_pool.hpp.
  *
- *   inline send        cache_base::send(): load of the head, link of the last block, compare-exchange
+ *   inline send        inbox::send(): load of the head, link of the last block, compare-exchange; here
+ *                      the inbox has a single list: they are all used alike, each by itself
  *   inline collect     cache::collect(): exchange with null, then the walk, under the cache's lock
  *   proctype freer     a thread that leases the cache `mine`, posts blocks [member::post(), flush(),
  *                      which looks into the owner's cache if nobody holds it] and ends its lease
