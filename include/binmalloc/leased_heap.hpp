@@ -233,10 +233,11 @@ private:
                 deallocate_span(p, s);
             return;
         }
+        const unit_header* unit = h;
         h = first_header(h);
         if (h->kind == unit_kind::slab) [[likely]] {
             auto* s = static_cast<slab*>(h);
-            check_block(s, p, "free of a pointer inside a block");
+            check_block(s, unit, p, "free of a pointer inside a block");
             front* c = current_;
             if (s->owner == c) { // p is in a further unit of the slab
                 push(s, p);

@@ -127,13 +127,20 @@ inline void carve_blocks(slab* s) noexcept
     link(b, &s->end);
 }
 
-/// Effects: ends the process unless `p` is where a block of the slab begins. Any thread.
-inline void check_block(const slab* s, const void* p, const char* what) noexcept
+/// Effects: ends the process unless `p` is where a block of the slab begins. Requires: it lies in the unit
+/// that `h` describes, which belongs to the slab. Any thread.
+inline void check_block(const slab* s, const unit_header* h, const void* p, const char* what) noexcept
 {
-    const auto distance = static_cast<std::uint32_t>(address_of(p) - address_of(unit_memory(s)));
+    const auto in_unit = static_cast<std::uint32_t>(address_of(p) % unit_size);
+    const std::uint32_t distance = h->distance * std::uint32_t{unit_size} + in_unit;
     const std::uint32_t index = distance / s->block_size; // one division
     if (index * s->block_size != distance || index >= s->capacity) [[unlikely]]
         os::fatal(what, p);
+}
+
+inline void check_block(const slab* s, const void* p, const char* what) noexcept
+{
+    check_block(s, header_of(p), p, what);
 }
 
 } // namespace binmalloc::detail
