@@ -72,9 +72,10 @@ struct heap_operations {
     template <class Slow>
     BINMALLOC_INLINE static void* allocate_or(Core& core, std::size_t size, Slow slow)
     {
-        if (size <= table::fast_limit) [[likely]]
+        if (size <= table::fast_limit) [[likely]] {
             if (void* p = core.take_block(table::of_fast(size))) [[likely]]
                 return handed_out(p, size);
+        }
         return slow(size);
     }
 
