@@ -25,7 +25,7 @@ static_assert(max_alignment == (narrow ? 256 * mib : (std::uint64_t{1} << 40)));
 // What is added to a request before the system is asked: the lead of a huge mapping, and as much for
 // its alignment. Two such sums are compared, and none of them may wrap.
 static_assert(max_request + 2 * region_size <= SIZE_MAX / 2);
-static_assert(max_alignment <= SIZE_MAX / 16);
+static_assert(max_alignment <= SIZE_MAX / 8);
 static_assert(max_request + 2 * max_alignment > max_request);
 
 TEST(Geometry, the_first_region_has_its_size_and_holds_spans_up_to_a_quarter_of_the_largest)
