@@ -221,15 +221,16 @@ TEST(CApi, bad_alignments_are_einval)
 
 TEST(CApi, valloc_and_pvalloc_give_pages)
 {
-    for (const std::size_t size : {0UL, 1UL, 4095UL, 4096UL, 4097UL, 100000UL}) {
+    const std::size_t page = binmalloc::os_pages::page_size();
+    for (const std::size_t size : {std::size_t{0}, std::size_t{1}, page - 1, page, page + 1, page * 25}) {
         void* const plain = bin_valloc(size);
         void* const whole = bin_pvalloc(size);
         ASSERT_NE(plain, nullptr);
         ASSERT_NE(whole, nullptr);
-        EXPECT_TRUE(is_aligned(plain, 4096));
-        EXPECT_TRUE(is_aligned(whole, 4096));
+        EXPECT_TRUE(is_aligned(plain, page));
+        EXPECT_TRUE(is_aligned(whole, page));
         EXPECT_GE(bin_malloc_usable_size(plain), size);
-        EXPECT_GE(bin_malloc_usable_size(whole), (size + 4095) / 4096 * 4096);
+        EXPECT_GE(bin_malloc_usable_size(whole), (size + page - 1) / page * page);
         fill(whole, bin_malloc_usable_size(whole), size);
         EXPECT_TRUE(holds(whole, bin_malloc_usable_size(whole), size));
         bin_free(plain);

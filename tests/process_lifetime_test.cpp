@@ -79,7 +79,8 @@ TEST(ProcessLifetime, blocks_from_before_main_are_intact)
 
 TEST(ProcessLifetimeDeathTest, exit_while_other_threads_allocate)
 {
-    if (sanitized) GTEST_SKIP() << "threads and fork do not go together under these tools";
+    if (sanitized || emulated)
+        GTEST_SKIP() << "threads and fork do not go together under these tools";
     for (std::size_t round = 0; round < scaled(20, 5); ++round) {
         const auto end_in_the_middle = [] {
             for (std::uint64_t which = 0; which < 4; ++which) {
@@ -177,7 +178,8 @@ TEST_F(ProcessEndDeathTest, the_heap_is_usable_where_misuse_aborts)
 
 TEST(ProcessLifetime, the_first_thread_ends_before_the_others)
 {
-    if (sanitized) GTEST_SKIP() << "threads and fork do not go together under these tools";
+    if (sanitized || emulated)
+        GTEST_SKIP() << "threads and fork do not go together under these tools";
     static std::array<void*, 8> early;
     for (std::size_t which = 0; which < early.size(); ++which) {
         early[which] = binmalloc::allocate(1000 + which * 10 * kib);
@@ -251,6 +253,7 @@ int mib_in(std::size_t room, std::size_t block_size)
 TEST(ShortAddressSpace, most_of_it_can_be_had)
 {
     if (sanitized) GTEST_SKIP() << "shadow memory needs the address space";
+    if (emulated) GTEST_SKIP() << "qemu knows no limit of address space";
     for (const std::size_t block_size : {std::size_t{64}, 1 * kib, 32 * kib}) {
         for (const std::size_t room : {20 * mib, 40 * mib, 64 * mib, 90 * mib, 200 * mib}) {
             const auto least = static_cast<int>(room / mib / 2);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need (tests/packages.txt), builds them and runs them.
-#   tests/run.sh [--all]       every leg below, in build-tests/LEG; under 30 minutes on two cores
+# Installs what the tests need (tests/packages*.txt), builds them and runs them.
+#   tests/run.sh               the legs of every change, in build-tests/LEG; under 35 minutes on two cores
+#   tests/run.sh --all         those and the other platforms, under emulation
 #   tests/run.sh --quick       the leg gcc alone
 #   tests/run.sh --long        the legs long and long_fuzz: soaks, fuzzing and forks at full length
 #   tests/run.sh --leg NAME    that leg alone; may be repeated
@@ -11,7 +12,7 @@ passed=0
 failed=0
 failures=() # in words, for the end of the output
 
-# --- the legs: each a configuration of the same tests ---------------------------------------------
+# --- the legs: each a configuration of the same tests (a table of them: tests/README.md) ----------
 
 # Catches: wrong code, and everything a user would meet first: warnings, headers that don't compile
 # alone, packaging, examples, real programs on the preload library.
@@ -40,6 +41,28 @@ leg_fuzz() { run_leg fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON; }
 # Catches: use of memory that was never written, and that memcheck does not know binmalloc's blocks.
 leg_valgrind() { run_leg valgrind gcc g++ -DBINMALLOC_TEST_VALGRIND=ON; }
 
+# Catches: what only 64 bits make right: sizes and sums that wrap, layouts, an address space that ends.
+leg_m32() {
+    # The 64-bit system's headers serve both, but only a package that removes the cross compilers says so.
+    run_leg m32 gcc g++ "${own_googletest[@]}" -DBINMALLOC_TEST_CHECKS=OFF -DBINMALLOC_TEST_SCALE=0.2 \
+        -DBINMALLOC_STRESS_SECONDS=5 "-DCMAKE_C_FLAGS=-m32 -idirafter /usr/include/x86_64-linux-gnu" \
+        "-DCMAKE_CXX_FLAGS=-m32 -idirafter /usr/include/x86_64-linux-gnu"
+}
+
+# Catches: a page size that was assumed, not asked for; what only x86's instructions make right.
+leg_aarch64_4k() { emulated_leg aarch64_4k aarch64-linux-gnu 4096; }
+leg_aarch64_16k() { emulated_leg aarch64_16k aarch64-linux-gnu 16384; }
+leg_aarch64_64k() { emulated_leg aarch64_64k aarch64-linux-gnu 65536; }
+
+# Catches: a byte order that was assumed.
+leg_s390x() { emulated_leg s390x s390x-linux-gnu 4096; }
+
+# Catches: what a 32-bit processor that isn't x86 does otherwise: alignment, 64-bit atomics.
+leg_armhf() { emulated_leg armhf arm-linux-gnueabihf 4096; }
+
+# Catches: what a processor without atomics of one byte does otherwise: code that needs a library for them.
+leg_riscv64() { emulated_leg riscv64 riscv64-linux-gnu 4096; }
+
 # Catches: what takes time: rare interleavings, memory that grows slowly.
 leg_long() {
     run_leg long gcc g++ -DBINMALLOC_TEST_SCALE=10 -DBINMALLOC_TEST_USERS=OFF \
@@ -49,34 +72,57 @@ leg_long_fuzz() {
     run_leg long_fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON -DBINMALLOC_FUZZ_SECONDS=1800
 }
 
-legs=(gcc clang asan tsan override fuzz valgrind)
+legs=(gcc clang asan tsan override fuzz valgrind m32)
+emulated_legs=(aarch64_4k aarch64_16k aarch64_64k s390x armhf riscv64)
 long_legs=(long long_fuzz)
 # Assertions on, optimized only as far as it saves time. Warnings are for the other legs: instrumented
 # code has false ones.
 checked=(-DCMAKE_BUILD_TYPE=Debug -DBINMALLOC_WERROR=OFF)
 # What the leg gcc repeats as often as is useful.
 shorter=(-DBINMALLOC_TEST_SCALE=0.3)
+# Debian's package of the library is for one target, that of its source for all.
+own_googletest=(-DBINMALLOC_TEST_GOOGLETEST=/usr/src/googletest)
 
 # --- machinery ------------------------------------------------------------------------------------
 
 # run_leg NAME CC CXX [CMake options]: configures, builds, tests and counts.
 run_leg() {
-    local name=$1 cc=$2 cxx=$3 build=build-tests/$1 jobs results
-    shift 3
-    jobs=$(nproc)
-    results=$PWD/$build/results.xml
+    local name=$1
     printf '\n=== leg %s\n' "$name"
-    mkdir -p "$build" && rm -f "$results"
+    build_in "build-tests/$name" "$@" && test_in "build-tests/$name" "$name"
+}
+
+# emulated_leg NAME TRIPLET PAGE_SIZE: the same for another platform, under qemu. Legs that differ in
+# the page size alone share what was built.
+emulated_leg() {
+    local name=$1 target=$2 build=build-tests/$2
+    printf '\n=== leg %s\n' "$name"
+    build_in "$build" "$name" "$target-gcc" "$target-g++" "${own_googletest[@]}" \
+        --toolchain "$PWD/tests/toolchains/emulated.cmake" "-DBINMALLOC_TARGET=$target" \
+        -DBINMALLOC_TEST_EMULATED=ON -DBINMALLOC_STRESS_SECONDS=5 &&
+        QEMU_PAGESIZE=$3 test_in "$build" "$name"
+}
+
+# build_in BUILD_DIR NAME CC CXX [CMake options]: false, and counted, if there is nothing to test.
+build_in() {
+    local build=$1 name=$2 cc=$3 cxx=$4
+    shift 4
     if ! CC=$cc CXX=$cxx cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
         "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O2 -g1 -DNDEBUG" "$@"; then
         count_failure "$name: does not configure"
-        return
+        return 1
     fi
     # A target that doesn't build counts once here; the tests of the others still run.
-    cmake --build "$build" -j "$jobs" -- -k 0 || count_failure "$name: does not build"
-    ctest --test-dir "$build" -j "$jobs" --output-on-failure --no-tests=error \
+    cmake --build "$build" -j "$(nproc)" -- -k 0 || count_failure "$name: does not build"
+}
+
+# test_in BUILD_DIR NAME: tests and counts.
+test_in() {
+    local results=$PWD/$1/results_$2.xml
+    rm -f "$results"
+    ctest --test-dir "$1" -j "$(nproc)" --output-on-failure --no-tests=error \
         --output-junit "$results"
-    count_results "$name" "$results"
+    count_results "$2" "$results"
 }
 
 count_failure() {
@@ -126,9 +172,14 @@ finish() {
     exit 1
 }
 
-# What of packages.txt is missing, one a line: packages where dpkg knows them, else commands.
+# What of the lists of packages is missing, one a line: packages where dpkg knows them, else commands.
 missing() {
-    local package command
+    local package command lists=(tests/packages.txt) leg
+    for leg in "${chosen[@]}"; do
+        case " ${emulated_legs[*]} " in
+            *" $leg "*) lists+=(tests/packages_emulated.txt) && break ;;
+        esac
+    done
     while read -r package command _; do
         case $package in '' | '#'*) continue ;; esac
         if command -v dpkg-query >/dev/null; then
@@ -137,7 +188,7 @@ missing() {
         elif [ "$command" != - ]; then
             command -v "$command" >/dev/null || echo "$command (Debian package $package)"
         fi
-    done <tests/packages.txt
+    done < <(cat "${lists[@]}")
 }
 
 install_missing() {
@@ -158,19 +209,20 @@ install_missing() {
     finish
 }
 
-usage() { sed -n '2,7s/^# //p' tests/run.sh; }
+usage() { sed -n '2,8s/^# //p' tests/run.sh; }
 
 chosen=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --all) chosen=("${legs[@]}") ;;
+        --all) chosen=("${legs[@]}" "${emulated_legs[@]}") ;;
         --quick) chosen=(gcc) ;;
         --long) chosen=("${long_legs[@]}") ;;
         --leg)
             shift
-            case " ${legs[*]} ${long_legs[*]} " in
+            every_leg="${legs[*]} ${emulated_legs[*]} ${long_legs[*]}"
+            case " $every_leg " in
                 *" ${1-} "*) chosen+=("$1") ;;
-                *) echo "no leg '${1-}'; the legs are: ${legs[*]} ${long_legs[*]}" >&2 && exit 2 ;;
+                *) echo "no leg '${1-}'; the legs are: $every_leg" >&2 && exit 2 ;;
             esac
             ;;
         -h | --help) usage && exit 0 ;;

@@ -249,7 +249,9 @@ TEST(Stashes, of_sleeping_threads_are_emptied_by_purge)
     }
     freed.wait();
     binmalloc::purge();
-    EXPECT_EQ(dirty(), 0U);
+    // Of a page that is larger than a unit, other units may be in use.
+    const std::size_t page = binmalloc::os_pages::page_size();
+    EXPECT_LE(dirty(), page > 16 * kib ? count * page : 0);
     done.count_down();
     for (std::thread& thread : threads) thread.join();
 }

@@ -45,7 +45,7 @@ struct alignas(64) cache_base {
     bool leasable = false;                  ///< a member of a pool; not the empty cache, no guest
     std::uint32_t index = 0;                ///< its place there
     std::atomic<bool> made{false};          ///< its bins are initialised
-    std::atomic<bool> busy{false};          ///< its lists may be inconsistent: see fork_gate.hpp
+    std::atomic<std::uint32_t> busy{0};     ///< its lists may be inconsistent: see fork_gate.hpp
     std::atomic<slab*> ended{nullptr};      ///< its countdown has ended, the slow path is on its way
 
     /// Effects: the cache is busy, unless a fork is on its way. Requires: it is in a pool, its lock

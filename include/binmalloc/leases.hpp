@@ -236,7 +236,7 @@ private:
 
     static void add_hook() noexcept
     {
-        if (!hooked_.exchange(true, std::memory_order_relaxed)) add_process_hook(hook_);
+        if (hooked_.exchange(1, std::memory_order_relaxed) == 0) add_process_hook(hook_);
     }
 
     // Returns: the calling thread's cache, leased now if need be; null: none to be had.
@@ -343,7 +343,7 @@ private:
 
     static inline constinit std::atomic<pool_type*> pool_{nullptr};
     static inline constinit std::atomic<std::uint32_t> next_hint_{1};
-    static inline constinit std::atomic<bool> hooked_{false};
+    static inline constinit std::atomic<std::uint32_t> hooked_{0};
     using exit_callback = void(void*);
     static inline constinit exit_callback* exit_callback_ = thread_exit;
     static inline constinit process_hook hook_{before_fork, after_fork_in_parent,

@@ -289,6 +289,9 @@ private:
         const os::keep_errno keep;
         const unit_run run =
             detail::run_of(s, static_cast<unsigned>(s->bytes / detail::unit_size));
+        // Pages larger than a unit may hold a neighbour's units, too.
+        const std::size_t page = source::page_size();
+        if (!detail::is_aligned(run.memory(), page) || run.bytes() % page != 0) return nullptr;
         if (!this->promise(s->bytes)) return nullptr;
         span* halfway = mapping::create(s->bytes, detail::unit_size, static_cast<store*>(this));
         const bool moved = halfway != nullptr

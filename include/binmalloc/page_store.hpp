@@ -220,11 +220,18 @@ protected:
     {
         const std::size_t needed = (first_unit + count + alignment) * unit_size;
         for (const bool last_try : {false, true}) {
-            // Where address space is short, less than that will do.
-            for (std::size_t size = next_region_size(needed); size >= needed; size /= 2) {
+            bool refused = false;
+            // Where address space is short, less than that will do. Where it has come to its end, each
+            // place that is taken costs a system call: so the least is tried before what lies between.
+            const std::size_t most = next_region_size(needed);
+            for (std::size_t size = most; size >= needed; size /= 2) {
                 if (!is_allowed(count * unit_size)) break;
                 void* p = source::reserve(size, region_size);
-                if (p == nullptr) continue;
+                if (p == nullptr) {
+                    refused = true;
+                    if (size == most && size / 2 >= needed && !can_reserve(needed)) break;
+                    continue;
+                }
                 if (!source::commit(p, first_unit * unit_size)) {
                     source::release(p, size);
                     continue;
@@ -236,12 +243,22 @@ protected:
                 regions_.add(r, static_cast<unsigned>(size / unit_size), this);
                 return acquire_within_limit(count, alignment, zeroed);
             }
+            const std::size_t reserved_before = reserved_bytes();
             if (!last_try) trim(trim_all);
             // Another thread may have freed or mapped something meanwhile.
             guard held(lock_);
             if (const unit_run run = acquire_within_limit(count, alignment, zeroed)) return run;
+            // What has been refused stays so as long as no address space was given back.
+            if (refused && regions_.reserved_bytes() + huge_.reserved_bytes() >= reserved_before) break;
         }
         return {};
+    }
+
+    static bool can_reserve(std::size_t size) noexcept
+    {
+        void* p = source::reserve(size, region_size);
+        if (p != nullptr) source::release(p, size);
+        return p != nullptr;
     }
 
     // A region is as large as those before it together: few for a large heap, small for a small one.
@@ -258,6 +275,12 @@ protected:
     {
         guard held(lock_);
         return regions_.reserved_bytes();
+    }
+
+    std::size_t reserved_bytes() const noexcept
+    {
+        guard held(lock_);
+        return regions_.reserved_bytes() + huge_.reserved_bytes();
     }
 
     // Effects: counts memory as taken before it is, if the limit allows it.

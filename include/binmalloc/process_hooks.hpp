@@ -43,7 +43,8 @@ inline void each_process_hook() noexcept
         (hook->*Answer)();
 }
 
-inline constinit std::atomic<bool> fork_handlers_registered{false};
+// A word: some processors (RISC-V) need a library for the atomic exchange of a byte.
+inline constinit std::atomic<std::uint32_t> fork_handlers_registered{0};
 inline constinit os::fork_handlers all_fork_handlers{
     each_process_hook<&process_hook::before_fork>,
     each_process_hook<&process_hook::after_fork_in_parent>,
@@ -51,7 +52,7 @@ inline constinit os::fork_handlers all_fork_handlers{
 
 inline void register_fork_handlers() noexcept
 {
-    if (!fork_handlers_registered.exchange(true, std::memory_order_relaxed))
+    if (fork_handlers_registered.exchange(1, std::memory_order_relaxed) == 0)
         os::on_fork(all_fork_handlers);
 }
 

@@ -226,7 +226,7 @@ private:
 
     static void add_hook() noexcept
     {
-        if (!hooked_.exchange(true, std::memory_order_relaxed)) add_process_hook(hook_);
+        if (hooked_.exchange(1, std::memory_order_relaxed) == 0) add_process_hook(hook_);
     }
 
     static void destroy(state* s) noexcept
@@ -295,7 +295,7 @@ private:
     }
 
     static inline constinit std::atomic<state*> state_{nullptr};
-    static inline constinit std::atomic<bool> hooked_{false};
+    static inline constinit std::atomic<std::uint32_t> hooked_{0};
     static inline constinit process_hook hook_{before_fork, thaw, after_fork_in_child, unload};
 };
 

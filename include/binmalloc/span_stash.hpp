@@ -213,7 +213,8 @@ public:
     /// Effects: in a forked child, where the owner is not: forgets what a visit left half done.
     void inherit() noexcept
     {
-        if (visiting_.exchange(false, std::memory_order_relaxed)) {
+        if (visiting_.load(std::memory_order_relaxed)) {
+            visiting_.store(false, std::memory_order_relaxed);
             count_ = 0;
             set_held(0);
             give_back_beyond(0);
@@ -235,7 +236,7 @@ private:
     static constexpr unsigned patience = 4096;        // steps of waiting, about a millisecond
 
     // What the owner must not overlook.
-    enum attention_bit : std::uint8_t {
+    enum attention_bit : std::uint32_t {
         closed = 1,        // a thief is at it
         share_changed = 2, // or what is borrowed, since the owner looked at it
     };
@@ -255,11 +256,11 @@ private:
         span_stash& stash_;
     };
 
-    std::uint8_t attention() const noexcept { return attention_.load(std::memory_order_acquire); }
+    std::uint32_t attention() const noexcept { return attention_.load(std::memory_order_acquire); }
 
     void forget(attention_bit bit) noexcept
     {
-        attention_.fetch_and(static_cast<std::uint8_t>(~bit), std::memory_order_release);
+        attention_.fetch_and(~std::uint32_t{bit}, std::memory_order_release);
     }
 
     static span* live(unit_header* h) noexcept
@@ -421,7 +422,7 @@ private:
     }
 
     std::atomic<bool> visiting_{false};
-    std::atomic<std::uint8_t> attention_{0};
+    std::atomic<std::uint32_t> attention_{0}; // a word: see process_hooks.hpp
     std::atomic<std::uint32_t> held_{0};      // units, as all numbers here but these two:
     std::atomic<std::uint32_t> left_{window}; // frees to the end of this window
     std::uint32_t count_ = 0;                 // runs

@@ -1,6 +1,7 @@
 #!/bin/sh
 # without_cmake.sh WAY WORK_DIR STAGE: use of the library with a compiler and nothing else.
-# CC and CXX name the compilers; STAGE is where the library is installed.
+# CC and CXX name the compilers; STAGE is where the library is installed. Where the target is not the
+# machine at hand, NM and READELF read its files and EMULATOR runs them.
 set -eu
 way=$1 work=$2 stage=$3
 consumer=$(cd "$(dirname "$0")" && pwd)
@@ -46,17 +47,19 @@ single_cache() {
         $CXX -std=c++20 $level -fno-exceptions -fno-rtti -I"$source/include" \
             -c "$consumer/single_cache.cpp"
         $CC single_cache.o -pthread -o single_cache
-        needed=$(readelf -d single_cache | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p')
+        needed=$(${READELF:-readelf} -d single_cache | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p')
         echo "$level needs:" $needed
-        if echo "$needed" | grep -v -e '^libc\.' -e '^ld-linux' -e '^libpthread\.'; then
+        if [ -z "$needed" ] || echo "$needed" | grep -v -e '^libc\.' -e '^ld' -e '^libpthread\.'; then
             echo "needs more than the C library"
             exit 1
         fi
-        if nm single_cache.o | grep -i ' [bd] .*tls\|__tls_get_addr' || readelf -lW single_cache | grep TLS; then
+        ${NM:-nm} single_cache.o >symbols
+        ${READELF:-readelf} -lW single_cache >segments
+        if grep -i ' [bd] .*tls\|__tls_get_addr' symbols || grep TLS segments; then
             echo "has thread-locals"
             exit 1
         fi
-        ./single_cache
+        ${EMULATOR:-} ./single_cache
     done
 }
 

@@ -3,6 +3,7 @@
 // Up to 64 KiB every byte counts; beyond, one word in 512 bytes and the last eight bytes.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -31,9 +32,12 @@ inline std::uint64_t word_of(std::uint64_t id, std::size_t offset) noexcept
     return mixed ^ (mixed >> 29);
 }
 
+/// The byte there of the word in memory.
 inline unsigned char byte_of(std::uint64_t id, std::size_t offset) noexcept
 {
-    return static_cast<unsigned char>(word_of(id, offset) >> (8 * (offset % word)));
+    const std::size_t in_word = offset % word;
+    const std::size_t above = std::endian::native == std::endian::little ? in_word : word - 1 - in_word;
+    return static_cast<unsigned char>(word_of(id, offset) >> (8 * above));
 }
 
 inline std::size_t next_offset(std::size_t offset) noexcept

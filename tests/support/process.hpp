@@ -1,6 +1,8 @@
 // What the kernel says of this process, read without allocating.
 #pragma once
 
+#include "scale.hpp"
+
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -18,11 +20,12 @@ struct process_memory {
     std::size_t data = 0; // what RLIMIT_DATA limits, and the stacks
 };
 
-/// All zero where the system does not say.
+/// All zero where the system does not say, and under an emulator, whose own memory it would be.
 inline process_memory memory_in_use() noexcept
 {
     process_memory result;
 #if defined(__linux__)
+    if constexpr (emulated) return result;
     char text[128] = {};
     const int file = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     if (file < 0) return result;

@@ -39,15 +39,22 @@ inline constexpr bool with_thread_sanitizer = false;
 /// The process's resident memory says nothing about the heap in such a build.
 inline constexpr bool sanitized = with_address_sanitizer || with_thread_sanitizer;
 
+/// Under qemu's user mode every instruction takes some ten, and some of the system is not as it is.
+#if defined(BINMALLOC_TEST_EMULATED)
+inline constexpr bool emulated = true;
+#else
+inline constexpr bool emulated = false;
+#endif
+
 // No static in a function here: a child may be forked while another thread is initialising it.
 inline double scale() noexcept
 {
     const char* const text = std::getenv("BINMALLOC_TEST_SCALE");
     const double wanted = text != nullptr ? std::strtod(text, nullptr) : 1.0;
-    return (wanted > 0.0 ? wanted : 1.0) * (sanitized ? 0.1 : 1.0);
+    return (wanted > 0.0 ? wanted : 1.0) * (sanitized || emulated ? 0.1 : 1.0);
 }
 
-/// `count` iterations in a plain build, fewer under a sanitizer, never less than `least`.
+/// `count` iterations in a plain build, fewer under a sanitizer or an emulator, never less than `least`.
 inline std::size_t scaled(std::size_t count, std::size_t least = 1) noexcept
 {
     return std::max(least, static_cast<std::size_t>(static_cast<double>(count) * scale()));
