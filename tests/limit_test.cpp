@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <barrier>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -376,7 +375,7 @@ template <class Heap>
 void fill_idle_caches()
 {
     constexpr std::size_t threads = 3;
-    std::barrier all_leased(threads);
+    barrier all_leased(threads);
     run_threads(threads, [&](std::size_t) {
         std::vector<void*, binmalloc::allocator<void*>> blocks;
         for (std::size_t size = 8; size <= 16 * kib; size += size / 8 + 8)

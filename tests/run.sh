@@ -40,6 +40,13 @@ leg_fuzz() { run_leg fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON; }
 # Catches: use of memory that was never written, and that memcheck does not know binmalloc's blocks.
 leg_valgrind() { run_leg valgrind gcc g++ -DBINMALLOC_TEST_VALGRIND=ON; }
 
+# Catches: what Linux forgives or does not have: memory that is used before it is committed, that is
+# not given back, threads that end by another callback. Under Wine, which needs no display.
+leg_windows() { run_leg_for_windows windows x86_64-w64-mingw32-gcc-posix x86_64-w64-mingw32-g++-posix; }
+
+# Catches: the same with native thread_local, which g++ emulates there.
+leg_windows_clang() { run_leg_for_windows windows_clang clang clang++; }
+
 # Catches: what takes time: rare interleavings, memory that grows slowly.
 leg_long() {
     run_leg long gcc g++ -DBINMALLOC_TEST_SCALE=10 -DBINMALLOC_TEST_USERS=OFF \
@@ -49,7 +56,7 @@ leg_long_fuzz() {
     run_leg long_fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON -DBINMALLOC_FUZZ_SECONDS=1800
 }
 
-legs=(gcc clang asan tsan override fuzz valgrind)
+legs=(gcc clang asan tsan override fuzz valgrind windows windows_clang)
 long_legs=(long long_fuzz)
 # Assertions on, optimized only as far as it saves time. Warnings are for the other legs: instrumented
 # code has false ones.
@@ -77,6 +84,18 @@ run_leg() {
     ctest --test-dir "$build" -j "$jobs" --output-on-failure --no-tests=error \
         --output-junit "$results"
     count_results "$name" "$results"
+}
+
+# As run_leg, with the toolchain file, and a Wine of the leg's own.
+run_leg_for_windows() {
+    export WINEPREFIX=$PWD/build-tests/$1/wine
+    mkdir -p "build-tests/$1"
+    tests/windows/wine.sh wineboot --init # else the first programs would wait for it, in their time
+    run_leg "$@" "-DCMAKE_TOOLCHAIN_FILE=$PWD/tests/windows/toolchain.cmake" \
+        -DBINMALLOC_TEST_GOOGLETEST=/usr/src/googletest -DBINMALLOC_TEST_USERS=OFF \
+        -DBINMALLOC_TEST_SCALE=0.1 -DBINMALLOC_STRESS_SECONDS=5 \
+        "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O2 -DNDEBUG"
+    unset WINEPREFIX
 }
 
 count_failure() {
