@@ -9,7 +9,11 @@ export WINEDLLOVERRIDES='winedbg.exe,mscoree,mshtml,winemenubuilder.exe='
 unset DISPLAY
 tools=/usr/lib/wine # Debian's `wine` would look for one of 32 bits
 [ -x "$tools/wine64" ] || tools=$(dirname "$(command -v wine64)")
-# The server that all programs share: were it to end with the last of them, the next could meet it as
-# it ends. Where one runs already this does nothing.
-if [ -d "$WINEPREFIX" ]; then "$tools/wineserver" -p60 2>/dev/null; fi
+# The server that all programs share, and the services that the first of them starts: were they to end
+# with the last program, the next could meet them as they end, and they would hold the output of the
+# program that starts them open. Where a server runs already this does nothing.
+mkdir -p "$WINEPREFIX"
+if "$tools/wineserver" -p600 </dev/null >/dev/null 2>&1; then
+    "$tools/wine64" wineboot --init </dev/null >/dev/null 2>&1
+fi
 exec "$tools/wine64" "$@"
