@@ -15,26 +15,26 @@
 #include <gtest/gtest.h>
 
 #if defined(__unix__) || defined(__APPLE__)
-
 #    include <pthread.h>
 #    include <semaphore.h>
 #    include <signal.h>
 #    include <unistd.h>
+#    define BINMALLOC_TEST_POSIX
+#endif
 
-#    include <algorithm>
-#    include <array>
-#    include <atomic>
-#    include <barrier>
-#    include <cerrno>
-#    include <chrono>
-#    include <cstddef>
-#    include <cstdint>
-#    include <memory>
-#    include <numeric>
-#    include <string>
-#    include <thread>
-#    include <utility>
-#    include <vector>
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -142,7 +142,12 @@ private:
     std::atomic<std::size_t> most_resident_ = 0;
 };
 
-constexpr std::size_t stack_bytes = 64 * kib; // what a thread touches of its stack, generously
+// What a thread touches of its stack, generously; under Wine each has a second one.
+#if defined(_WIN32)
+constexpr std::size_t stack_bytes = 1 * mib;
+#else
+constexpr std::size_t stack_bytes = 64 * kib;
+#endif
 
 TEST(ManyThreads, two_thousand_in_succession_need_what_one_needs)
 {
@@ -180,7 +185,7 @@ TEST(ManyThreads, a_thousand_alive_at_once_need_what_their_blocks_need)
     high_water water;
     std::atomic<std::size_t> damaged = 0;
     std::vector<std::unique_ptr<belongings>> all(threads);
-    std::barrier everyone(static_cast<std::ptrdiff_t>(threads + 1));
+    barrier everyone(threads + 1);
     const auto together = [&] {
         // What happens between is that main looks.
         everyone.arrive_and_wait();
@@ -276,6 +281,8 @@ TEST(ManyThreads, exit_while_others_free_into_their_caches)
     EXPECT_EQ(damaged.load(), 0U);
     water.expect_all_given_back();
 }
+
+#if defined(BINMALLOC_TEST_POSIX)
 
 std::atomic<std::size_t> allocated = 0;
 std::atomic<std::size_t> freed = 0;
@@ -599,6 +606,8 @@ TEST_F(StoppedThread, anywhere_does_not_hinder_threads_that_need_no_pages)
     for (std::thread& thread : threads) thread.join();
 }
 
+#endif
+
 // --- fairness
 
 /// How often each of many threads ran `body` while all of them did for `time`: the least and the
@@ -613,7 +622,7 @@ template <class Body>
 throughput measure(std::size_t threads, std::chrono::milliseconds time, Body body)
 {
     std::vector<std::size_t> calls(threads);
-    std::barrier everyone(static_cast<std::ptrdiff_t>(threads) + 1);
+    barrier everyone(threads + 1);
     std::atomic<bool> stop = false;
     std::vector<std::thread> running;
     for (std::size_t me = 0; me < threads; ++me) {
@@ -643,6 +652,9 @@ TEST(ManyThreads, share_the_heap_fairly)
     // is not the heap's; a starved thread is so in every run, a thread that something else on the
     // machine held up is not.
     if (with_thread_sanitizer) GTEST_SKIP() << "the tool's own locks decide who comes when";
+#if defined(_WIN32)
+    GTEST_SKIP() << "who waits cannot sleep for so short a time, and the scheduler decides";
+#endif
     const deadline no_hang(90);
     const std::size_t threads = 4 * cache_count();
     // Many turns for each of them, whatever the scale.
@@ -673,5 +685,3 @@ TEST(ManyThreads, share_the_heap_fairly)
 }
 
 } // namespace
-
-#endif

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need (tests/packages*.txt), builds them and runs them.
 #   tests/run.sh               the legs of every change, in build-tests/LEG; under 35 minutes on two cores
-#   tests/run.sh --all         those and the other platforms, under emulation
+#   tests/run.sh --all         those, and other platforms and compilers
 #   tests/run.sh --quick       the leg gcc alone
 #   tests/run.sh --long        the legs long and long_fuzz: soaks, fuzzing and forks at full length
 #   tests/run.sh --leg NAME    that leg alone; may be repeated
@@ -63,6 +63,20 @@ leg_armhf() { emulated_leg armhf arm-linux-gnueabihf 4096; }
 # Catches: what a processor without atomics of one byte does otherwise: code that needs a library for them.
 leg_riscv64() { emulated_leg riscv64 riscv64-linux-gnu 4096; }
 
+# Catches: what Linux forgives or does not have: memory that is used before it is committed, that is
+# not given back, threads that end by another callback. Under Wine, which needs no display.
+leg_windows() { run_leg_for_windows windows x86_64-w64-mingw32-gcc-posix x86_64-w64-mingw32-g++-posix; }
+
+# Catches: the same with native thread_local, which g++ emulates there.
+leg_windows_clang() { run_leg_for_windows windows_clang clang clang++; }
+
+# Catches: what another compiler, optimizer, standard or library makes of the same code.
+leg_gcc_11() { compiler_leg gcc_11 gcc-11 g++-11 20 -O0; }
+leg_gcc_lto() { compiler_leg gcc_lto gcc g++ 23 "-O3 -flto=auto"; }
+leg_clang_16() { compiler_leg clang_16 clang-16 clang++-16 23 -O2; }
+leg_clang_19() { compiler_leg clang_19 clang-19 clang++-19 23 -O3; }
+leg_libcxx() { compiler_leg libcxx clang clang++ 20 "-O2 -stdlib=libc++" "${own_googletest[@]}"; }
+
 # Catches: what takes time: rare interleavings, memory that grows slowly.
 leg_long() {
     run_leg long gcc g++ -DBINMALLOC_TEST_SCALE=10 -DBINMALLOC_TEST_USERS=OFF \
@@ -72,8 +86,9 @@ leg_long_fuzz() {
     run_leg long_fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON -DBINMALLOC_FUZZ_SECONDS=1800
 }
 
-legs=(gcc clang asan tsan override fuzz valgrind m32)
-emulated_legs=(aarch64_4k aarch64_16k aarch64_64k s390x armhf riscv64)
+legs=(gcc clang asan tsan override fuzz valgrind m32 windows)
+other_legs=(windows_clang aarch64_4k aarch64_16k aarch64_64k s390x armhf riscv64
+    gcc_11 gcc_lto clang_16 clang_19 libcxx)
 long_legs=(long long_fuzz)
 # Assertions on, optimized only as far as it saves time. Warnings are for the other legs: instrumented
 # code has false ones.
@@ -103,6 +118,15 @@ emulated_leg() {
         QEMU_PAGESIZE=$3 test_in "$build" "$name"
 }
 
+# compiler_leg NAME CC CXX STANDARD FLAGS [CMake options]: the same, as that compiler has it.
+compiler_leg() {
+    local name=$1 cc=$2 cxx=$3 standard=$4 flags=$5
+    shift 5
+    run_leg "$name" "$cc" "$cxx" -DBINMALLOC_TEST_USERS=OFF -DBINMALLOC_TEST_BUDGETS=OFF \
+        -DBINMALLOC_TEST_SCALE=0.1 -DBINMALLOC_STRESS_SECONDS=5 "-DCMAKE_CXX_STANDARD=$standard" \
+        "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=$flags -g1 -DNDEBUG" "$@"
+}
+
 # build_in BUILD_DIR NAME CC CXX [CMake options]: false, and counted, if there is nothing to test.
 build_in() {
     local build=$1 name=$2 cc=$3 cxx=$4
@@ -123,6 +147,18 @@ test_in() {
     ctest --test-dir "$1" -j "$(nproc)" --output-on-failure --no-tests=error \
         --output-junit "$results"
     count_results "$2" "$results"
+}
+
+# As run_leg, with the toolchain file, and a Wine of the leg's own.
+run_leg_for_windows() {
+    export WINEPREFIX=$PWD/build-tests/$1/wine
+    mkdir -p "build-tests/$1"
+    tests/windows/wine.sh cmd /c exit # else the first programs would wait for it, in their time
+    run_leg "$@" "-DCMAKE_TOOLCHAIN_FILE=$PWD/tests/windows/toolchain.cmake" \
+        "${own_googletest[@]}" -DBINMALLOC_TEST_USERS=OFF \
+        -DBINMALLOC_TEST_SCALE=0.1 -DBINMALLOC_STRESS_SECONDS=5 \
+        "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O2 -DNDEBUG"
+    unset WINEPREFIX
 }
 
 count_failure() {
@@ -176,8 +212,8 @@ finish() {
 missing() {
     local package command lists=(tests/packages.txt) leg
     for leg in "${chosen[@]}"; do
-        case " ${emulated_legs[*]} " in
-            *" $leg "*) lists+=(tests/packages_emulated.txt) && break ;;
+        case " ${other_legs[*]} " in
+            *" $leg "*) lists+=(tests/packages_all.txt) && break ;;
         esac
     done
     while read -r package command _; do
@@ -214,12 +250,12 @@ usage() { sed -n '2,8s/^# //p' tests/run.sh; }
 chosen=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --all) chosen=("${legs[@]}" "${emulated_legs[@]}") ;;
+        --all) chosen=("${legs[@]}" "${other_legs[@]}") ;;
         --quick) chosen=(gcc) ;;
         --long) chosen=("${long_legs[@]}") ;;
         --leg)
             shift
-            every_leg="${legs[*]} ${emulated_legs[*]} ${long_legs[*]}"
+            every_leg="${legs[*]} ${other_legs[*]} ${long_legs[*]}"
             case " $every_leg " in
                 *" ${1-} "*) chosen+=("$1") ;;
                 *) echo "no leg '${1-}'; the legs are: $every_leg" >&2 && exit 2 ;;

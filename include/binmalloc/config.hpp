@@ -81,6 +81,13 @@
 #    define BINMALLOC_LINK BINMALLOC_INLINE
 #endif
 
+// g++ for Windows reaches a thread_local through a call that costs more than an allocation.
+#if defined(_WIN32) && defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#    define BINMALLOC_EMULATED_TLS 1
+#else
+#    define BINMALLOC_EMULATED_TLS 0
+#endif
+
 #if defined(__cpp_exceptions)
 #    define BINMALLOC_HAS_EXCEPTIONS 1
 #else

@@ -50,7 +50,7 @@ struct huge_mapping {
         if (start == nullptr) return nullptr;
         void* p = offset(start, layout.lead);
         region* r = region_of(p);
-        if (!Source::commit(r, first_unit * header_size) || !Source::commit(p, size)) {
+        if (!Source::commit(r, front_of(p)) || !Source::commit(p, size)) {
             Source::release(start, total);
             return nullptr;
         }
@@ -75,6 +75,16 @@ struct huge_mapping {
     static std::size_t fitting(const span* s, std::size_t size) noexcept
     {
         return align_up(size > s->bytes ? size + size / 8 : size, Source::page_size());
+    }
+
+private:
+    // The bytes of the block's region that hold its bookkeeping and the block's header.
+    static std::size_t front_of(void* p) noexcept
+    {
+        const std::size_t to_header = address_of(header_of(p)) - address_of(region_of(p));
+        const std::size_t used =
+            to_header < first_unit * header_size ? first_unit * header_size : to_header + header_size;
+        return align_up(used, Source::page_size());
     }
 };
 

@@ -211,7 +211,7 @@ private:
 
     BINMALLOC_OUTLINE static void countdown_ended(slab* s) noexcept
     {
-        auto* m = static_cast<member*>(current_);
+        auto* m = static_cast<member*>(static_cast<front*>(current_));
         m->ended.store(s, std::memory_order_relaxed);
         {
             const slow_call call;

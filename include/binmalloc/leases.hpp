@@ -137,7 +137,7 @@ protected:
     static guest_type* own_guest() noexcept
     {
         front* c = current_;
-        return !c->leasable && c != &no_cache_ ? static_cast<guest_type*>(c) : nullptr;
+        return !c->leasable && !is_none(c) ? static_cast<guest_type*>(c) : nullptr;
     }
 
     // Effects: allocates through a shared cache, for a thread without a lease.
@@ -179,7 +179,7 @@ protected:
     {
         if constexpr (pool_type::guest_bin == table::none) return nullptr;
         if (guest_type* g = own_guest()) return g;
-        if (standing_.exited || p.is_watched) return nullptr;
+        if (has_exited() || p.is_watched) return nullptr;
         guest_type* g = p.make_guest(m);
         if (g != nullptr) current_ = g;
         return g;
@@ -211,10 +211,27 @@ protected:
     }
 
     static inline constinit front no_cache_{};
+#if BINMALLOC_EMULATED_TLS
+    static inline constinit os::thread_pointer<front, no_cache_> current_{};
+#else
     static inline constinit thread_local front* current_ BINMALLOC_TLS_MODEL = &no_cache_;
+#endif
     static inline constinit thread_local lease_standing standing_ BINMALLOC_TLS_MODEL{};
 
 private:
+    // The same, of a thread whose exit hook has run, where its standing is gone by then.
+    static inline constinit front gone_{};
+
+    static bool is_none(const front* c) noexcept
+    {
+        return c == &no_cache_ || (!os::thread_locals_outlive_exit && c == &gone_);
+    }
+
+    static bool has_exited() noexcept
+    {
+        return standing_.exited || (!os::thread_locals_outlive_exit && current_ == &gone_);
+    }
+
     // Several threads may make one at the same time, the first is it. A lock here would stay locked in
     // a child that is forked meanwhile.
     BINMALLOC_SLOW static pool_type* make_pool() noexcept
@@ -242,13 +259,13 @@ private:
     // Returns: the calling thread's cache, leased now if need be; null: none to be had.
     static member* lease(pool_type& p) noexcept
     {
-        if (current_->pool != &p && current_ != &no_cache_) {
+        if (current_->pool != &p && !is_none(current_)) {
             // Its pool was lost in a fork.
             current_ = &no_cache_;
             standing_ = {};
         }
         if (member* m = leased()) return m;
-        if (standing_.exited || p.is_watched || standing_.until_retry-- != 0) return nullptr;
+        if (has_exited() || p.is_watched || standing_.until_retry-- != 0) return nullptr;
         standing_.until_retry = retry_interval;
         if (auto* c = static_cast<front*>(p.exit_key.armed());
             c != nullptr && c->leasable && c->pool == &p) {
@@ -281,6 +298,9 @@ private:
             current_ = &no_cache_;
             standing_.exited = true;
         }
+#if BINMALLOC_EMULATED_TLS
+        current_.set_last(&gone_);
+#endif
         const gate_scope scope;
         pool_type* p = existing_pool();
         if (c->pool != p) return; // lost in a fork

@@ -111,6 +111,18 @@ BINMALLOC_LIBRARY_OWN __attribute__((destructor(101), used)) inline void library
 }
 
 #    undef BINMALLOC_LIBRARY_OWN
+
+#elif defined(_WIN32) && defined(__GNUC__)
+
+// A DLL has all of this for itself, and the system says which end it is. Each source file brings this
+// function; the first call does all.
+__attribute__((destructor(101), used)) inline void library_ended() noexcept
+{
+    if (!os::library_is_unloaded()) return;
+    for (auto* hook = process_hooks.exchange(nullptr); hook != nullptr; hook = hook->next)
+        hook->unload();
+}
+
 #endif
 
 } // namespace binmalloc::detail

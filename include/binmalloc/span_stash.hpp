@@ -5,12 +5,13 @@
 //
 //   owner                                  thief
 //     visiting; closed?                      closed
-//     yes: not visiting, nothing to be had   a barrier on all threads (membarrier)
+//     yes: not visiting, nothing to be had   a barrier on all threads
 //     ...                                    wait until the owner is not visiting
 //     not visiting                           take all; open again
 //
 // The barrier stands in for a fence between the owner's store and load, which would cost it more than
-// all the rest. (Dice, Huang, Yang: Asymmetric Dekker Synchronization, 2001.)
+// all the rest; only where the system has no such barrier there is one (os::local_barrier).
+// (Dice, Huang, Yang: Asymmetric Dekker Synchronization, 2001.)
 //
 // A stash holds a few runs of units, each with a span's header, but for its kind. A request takes the
 // run that was freed last if it is exactly right, else the front of the tightest. Neighbours are joined
@@ -20,6 +21,7 @@
 #ifndef BINMALLOC_SPAN_STASH_HPP
 #define BINMALLOC_SPAN_STASH_HPP
 
+#include <binmalloc/platform/os.hpp>
 #include <binmalloc/region.hpp>
 #include <binmalloc/spinlock.hpp>
 
@@ -246,7 +248,7 @@ private:
         BINMALLOC_INLINE explicit visit(span_stash& stash) noexcept : stash_(stash)
         {
             stash_.visiting_.store(true, std::memory_order_relaxed);
-            std::atomic_signal_fence(std::memory_order_seq_cst);
+            os::local_barrier();
         }
         BINMALLOC_INLINE ~visit() { stash_.visiting_.store(false, std::memory_order_release); }
         visit(const visit&) = delete;

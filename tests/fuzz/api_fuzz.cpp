@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -412,25 +413,29 @@ class circle {
 public:
     explicit circle(std::size_t count) : in_(count, true) {}
 
-    void wait_for_turn(std::size_t me) noexcept
+    void wait_for_turn(std::size_t me)
     {
-        for (std::size_t now = turn_.load(); now != me; now = turn_.load()) turn_.wait(now);
+        std::unique_lock held(lock_);
+        passed_.wait(held, [&] { return turn_ == me; });
     }
-    void pass(std::size_t me, bool leave) noexcept
+    void pass(std::size_t me, bool leave)
     {
+        const std::lock_guard held(lock_);
         if (leave) in_[me] = false;
         std::size_t next = me;
         for (std::size_t i = 1; i <= in_.size(); ++i) {
             next = (me + i) % in_.size();
             if (in_[next]) break;
         }
-        turn_.store(next);
-        turn_.notify_all();
+        turn_ = next;
+        passed_.notify_all();
     }
 
 private:
-    std::atomic<std::size_t> turn_ = 0;
-    std::vector<char> in_; // changed only by whose turn it is
+    std::mutex lock_;
+    std::condition_variable passed_; // not atomic::wait, see support/threads.hpp
+    std::size_t turn_ = 0;
+    std::vector<char> in_;
 };
 
 void play_alone(table& all, exchange& others, input script)

@@ -59,7 +59,12 @@ void expect(const Report& report, Misuse misuse)
 #endif
         misuse();
     };
-    EXPECT_EXIT(in_time(), testing::KilledBySignal(SIGABRT), report);
+#if defined(_WIN32)
+    const testing::ExitedWithCode by_abort(3);
+#else
+    const testing::KilledBySignal by_abort(SIGABRT);
+#endif
+    EXPECT_EXIT(in_time(), by_abort, report);
 }
 
 } // namespace misuse_detail
@@ -73,16 +78,8 @@ inline std::string digits_of(const void* p)
     return digits.data();
 }
 
-/// Runs `misuse` in a process of its own and expects the report of `p`. A free that is to be
-/// reported belongs into it with all that leads to it: where malloc is overridden, whatever the test
-/// framework does between may be given a freed block.
-template <class Misuse>
-void expect_report(const void* p, Misuse misuse)
-{
-    misuse_detail::expect(misuse_detail::report_with(digits_of(p)), misuse);
-}
-
-/// The same, of a pointer that `make` gives in that process: nothing but `misuse` comes after it.
+/// Runs `misuse` in a process of its own and expects the report of a pointer that `make` gives there:
+/// nothing but `misuse` comes after it.
 template <class Make, class Misuse>
 void expect_report_of_new(Make make, Misuse misuse)
 {
@@ -92,6 +89,20 @@ void expect_report_of_new(Make make, Misuse misuse)
         misuse(p);
     };
     misuse_detail::expect(testing::MakeMatcher(new misuse_detail::report_of_announced), announced);
+}
+
+/// Runs `misuse` in a process of its own and expects the report of `p`. A free that is to be
+/// reported belongs into it with all that leads to it: where malloc is overridden, whatever the test
+/// framework does between may be given a freed block.
+template <class Misuse>
+void expect_report(const void* p, Misuse misuse)
+{
+#if defined(_WIN32)
+    // The process is not a fork of this one, but gets there anew: its `p` is another.
+    expect_report_of_new([p] { return p; }, [&](const void*) { misuse(); });
+#else
+    misuse_detail::expect(misuse_detail::report_with(digits_of(p)), misuse);
+#endif
 }
 
 } // namespace binmalloc_test

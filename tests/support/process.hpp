@@ -10,6 +10,11 @@
 #if defined(__linux__)
 #    include <fcntl.h>
 #    include <unistd.h>
+#elif defined(_WIN32)
+#    define WIN32_LEAN_AND_MEAN
+#    include <windows.h>
+// After it.
+#    include <psapi.h>
 #endif
 
 namespace binmalloc_test {
@@ -42,6 +47,10 @@ inline process_memory memory_in_use() noexcept
     for (int shared_text_library = 0; shared_text_library < 3; ++shared_text_library)
         std::strtoul(rest, &rest, 10);
     result.data = read(rest, rest);
+#elif defined(_WIN32)
+    PROCESS_MEMORY_COUNTERS counters{};
+    if (::K32GetProcessMemoryInfo(::GetCurrentProcess(), &counters, sizeof counters) != 0)
+        result.resident = counters.WorkingSetSize;
 #endif
     return result;
 }

@@ -1,12 +1,40 @@
 // Starts threads together and waits for all of them.
 #pragma once
 
+#include <condition_variable>
 #include <cstddef>
 #include <latch>
+#include <mutex>
 #include <thread>
 #include <vector>
 
 namespace binmalloc_test {
+
+/// std::barrier, but for a program that can use no futex: libstdc++ 12 loses wake-ups there.
+class barrier {
+public:
+    explicit barrier(std::size_t threads) : threads_(threads) {}
+
+    void arrive_and_wait()
+    {
+        std::unique_lock held(lock_);
+        const std::size_t phase = phase_;
+        if (++arrived_ == threads_) {
+            arrived_ = 0;
+            ++phase_;
+            all_arrived_.notify_all();
+        } else {
+            all_arrived_.wait(held, [&] { return phase_ != phase; });
+        }
+    }
+
+private:
+    std::mutex lock_;
+    std::condition_variable all_arrived_;
+    std::size_t threads_;
+    std::size_t arrived_ = 0;
+    std::size_t phase_ = 0;
+};
 
 /// Runs body(0) .. body(count - 1), each in its own thread; none begins before the last one exists.
 template <class Body>

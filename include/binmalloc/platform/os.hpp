@@ -34,13 +34,18 @@
 //   now_ms()                      milliseconds of a clock that never goes back; cheap, coarse
 // Process and threads.
 //   thread_id()                   a number that no other living thread has, never 0
-//   barrier_on_all_threads()      every thread of the process passes a full memory barrier; false: the
-//                                 system has no such call
+//   barrier_on_all_threads()      every thread of the process passes a full memory barrier, or did so
+//                                 at its last local_barrier(); false: not possible
+//   local_barrier()               what a thread needs between a store and a load for which others rely
+//                                 on barrier_on_all_threads(): as little as that leaves to do
 //   single_threaded()             this thread is certainly the only one
 //   thread_exit_key               calls back at the end of each thread that armed it;
 //                                 thread_locals_outlive_exit says if thread_local objects without
 //                                 destructor still exist then
+//   thread_pointer                stands for a thread_local pointer where BINMALLOC_EMULATED_TLS; its
+//                                 set_last() sets it at the end of a thread, or does nothing
 //   cgroup_limit()                bytes that the process's control group may use, SIZE_MAX: no limit
+//   library_is_unloaded()         called as a library ends: it does so before the process; Windows only
 //   in_same_object(a, b)          both addresses lie in one program or library; ELF only
 //   at_exit_of_library(handler)   calls back when the process exits or the library is unloaded; ELF
 //   on_fork(handlers)             calls back around each fork

@@ -259,6 +259,9 @@ inline bool barrier_on_all_threads() noexcept
 #endif
 }
 
+/// Nothing but the compiler's order.
+BINMALLOC_INLINE void local_barrier() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
+
 /// Effects: reads what the kernel counts: /proc/self/task has a folder for each thread.
 inline bool single_threaded() noexcept
 {

@@ -8,6 +8,7 @@
 #include <binmalloc/bits.hpp>
 #include <binmalloc/config.hpp>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #if defined(_MSC_VER)
@@ -15,14 +16,24 @@
 #endif
 
 struct _OVERLAPPED;
+struct _MEMORY_BASIC_INFORMATION;
+struct HINSTANCE__;
 
 extern "C" {
 __declspec(dllimport) void* __stdcall VirtualAlloc(void*, std::size_t, unsigned long, unsigned long);
+__declspec(dllimport) HINSTANCE__* __stdcall GetModuleHandleA(const char*);
+__declspec(dllimport) int __stdcall GetModuleHandleExA(unsigned long, const char*, HINSTANCE__**);
+__declspec(dllimport) long long(__stdcall* __stdcall GetProcAddress(HINSTANCE__*, const char*))(void);
 __declspec(dllimport) int __stdcall VirtualFree(void*, std::size_t, unsigned long);
+__declspec(dllimport) std::size_t __stdcall VirtualQuery(const void*, _MEMORY_BASIC_INFORMATION*,
+                                                         std::size_t);
 __declspec(dllimport) unsigned long __stdcall GetActiveProcessorCount(unsigned short);
 __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 __declspec(dllimport) int __stdcall SwitchToThread(void);
 __declspec(dllimport) unsigned long __stdcall GetCurrentThreadId(void);
+__declspec(dllimport) unsigned long __stdcall TlsAlloc(void);
+__declspec(dllimport) int __stdcall TlsFree(unsigned long);
+__declspec(dllimport) int __stdcall TlsSetValue(unsigned long, void*);
 __declspec(dllimport) unsigned long __stdcall FlsAlloc(void(__stdcall*)(void*));
 __declspec(dllimport) int __stdcall FlsFree(unsigned long);
 __declspec(dllimport) int __stdcall FlsSetValue(unsigned long, void*);
@@ -51,11 +62,24 @@ inline constexpr unsigned long mem_reserve = 0x2000;
 inline constexpr unsigned long mem_decommit = 0x4000;
 inline constexpr unsigned long mem_release = 0x8000;
 inline constexpr unsigned long mem_reset = 0x80000;
+inline constexpr std::size_t allocation_granularity = 65536;
 inline constexpr unsigned long page_noaccess = 0x01;
 inline constexpr unsigned long page_readwrite = 0x04;
 inline constexpr unsigned short all_processor_groups = 0xffff;
 inline constexpr unsigned long fls_out_of_indexes = 0xffffffff;
+inline constexpr unsigned long tls_out_of_indexes = 0xffffffff;
 inline constexpr unsigned long std_error_handle = static_cast<unsigned long>(-12);
+struct memory_information {
+    void* base;
+    void* reservation;
+    unsigned long first_protection;
+    unsigned short partition;
+    std::size_t bytes;
+    unsigned long state;
+    unsigned long protection;
+    unsigned long type;
+};
+static_assert(sizeof(memory_information) == (sizeof(void*) == 8 ? 48 : 28));
 } // namespace win
 
 /// Restores errno and the last error at the end of its scope: `free` must not change them.
@@ -75,6 +99,46 @@ private:
     unsigned long last_error_;
 };
 
+namespace win {
+// Null: the system has no such function.
+template <class Function>
+Function* find(const char* library, const char* name) noexcept
+{
+    HINSTANCE__* const handle = GetModuleHandleA(library);
+    auto* const found = handle != nullptr ? GetProcAddress(handle, name) : nullptr;
+    return reinterpret_cast<Function*>(reinterpret_cast<void*>(found));
+}
+
+struct address_requirements {
+    void* lowest;
+    void* highest;
+    std::size_t alignment;
+};
+struct extended_parameter {
+    std::uint64_t type;
+    const address_requirements* pointer;
+};
+using virtual_alloc2_function = void* __stdcall(void* process, void* p, std::size_t, unsigned long,
+                                                unsigned long, extended_parameter*, unsigned long);
+// Null in systems before Windows 10 1803, and before this program or library is initialised: whoever
+// looks for it waits for the loader, which may hold a thread that waits for a lock of the heap.
+inline constinit std::atomic<virtual_alloc2_function*> virtual_alloc2{nullptr};
+inline const bool virtual_alloc2_sought = [] {
+    virtual_alloc2 = find<virtual_alloc2_function>("kernelbase.dll", "VirtualAlloc2");
+    return true;
+}();
+
+// Null: not possible this way.
+inline void* reserve_aligned(std::size_t size, std::size_t alignment) noexcept
+{
+    auto* const call = virtual_alloc2.load(std::memory_order_relaxed);
+    if (call == nullptr) return nullptr;
+    const address_requirements wanted{nullptr, nullptr, alignment};
+    extended_parameter parameter{1, &wanted}; // MemExtendedParameterAddressRequirements
+    return call(nullptr, nullptr, size, mem_reserve, page_noaccess, &parameter, 1);
+}
+} // namespace win
+
 /// 4 KiB on every processor that Windows runs on; reservations begin at multiples of 64 KiB.
 inline std::size_t page_size() noexcept { return 4096; }
 
@@ -87,6 +151,8 @@ inline void* reserve_at(void* hint, std::size_t size) noexcept
 
 inline void* reserve(std::size_t size, std::size_t alignment) noexcept
 {
+    if (alignment > win::allocation_granularity)
+        if (void* p = win::reserve_aligned(size, alignment)) return p;
     void* p = reserve_at(nullptr, size);
     if (p == nullptr || detail::is_aligned(p, alignment)) return p;
     release(p, size);
@@ -119,8 +185,14 @@ inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
     return new_size == size;
 }
 
-/// Cannot be told cheaply: a wrong pointer faults.
-inline bool is_mapped(const void*) noexcept { return true; }
+/// Reserved memory faults like none.
+inline bool is_mapped(const void* p) noexcept
+{
+    win::memory_information information{};
+    return VirtualQuery(p, reinterpret_cast<_MEMORY_BASIC_INFORMATION*>(&information),
+                        sizeof information) != 0
+        && information.state == win::mem_commit;
+}
 
 inline bool discard(void* p, std::size_t size) noexcept
 {
@@ -141,8 +213,17 @@ inline unsigned cpu_count() noexcept
     return count > 0 ? static_cast<unsigned>(count) : 1;
 }
 
-// FlushProcessWriteBuffers() would be it, but does nothing under Wine.
-inline bool barrier_on_all_threads() noexcept { return false; }
+// FlushProcessWriteBuffers() would be one, but does nothing under Wine.
+inline bool barrier_on_all_threads() noexcept
+{
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    return true;
+}
+
+BINMALLOC_INLINE void local_barrier() noexcept
+{
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+}
 
 inline std::uintptr_t thread_id() noexcept { return GetCurrentThreadId(); }
 
@@ -166,6 +247,72 @@ inline void yield() noexcept { SwitchToThread(); }
 inline void rest() noexcept { SwitchToThread(); }
 
 inline std::uint64_t now_ms() noexcept { return GetTickCount64(); }
+
+#if BINMALLOC_EMULATED_TLS
+/// A thread's pointer, at first the address of Initial. In a TLS slot of the thread's environment block,
+/// at an offset from %gs that all systems share; in a thread_local if none of those slots is free.
+template <class T, T& Initial>
+class thread_pointer {
+public:
+    BINMALLOC_INLINE operator T*() const noexcept
+    {
+        const std::uint32_t place = place_.load(std::memory_order_relaxed);
+        if (place >= undecided) [[unlikely]]
+            return place == undecided ? &Initial : *elsewhere();
+        T* p;
+        // Reads place_ again, as far as the compiler knows: so it does not keep the pointer over calls.
+        __asm__("movq %%gs:(%1), %0" : "=r"(p) : "r"(std::uintptr_t{place}), "m"(place_));
+        return p != nullptr ? p : &Initial;
+    }
+    BINMALLOC_INLINE T* operator->() const noexcept { return *this; }
+
+    thread_pointer& operator=(T* p) noexcept
+    {
+        std::uint32_t place = place_.load(std::memory_order_relaxed);
+        if (place == undecided) place = decide();
+        if (place == emulated)
+            *elsewhere() = p;
+        else
+            TlsSetValue((place - first_slot) / sizeof(void*), p);
+        return *this;
+    }
+
+    /// Effects: sets it at the thread's end, where a thread_local may be gone: then it does nothing.
+    void set_last(T* p) noexcept
+    {
+        if (place_.load(std::memory_order_relaxed) < undecided) *this = p;
+    }
+
+private:
+    static constexpr std::uint32_t first_slot = 0x1480;
+    static constexpr std::uint32_t slots = 64; // the others are behind a pointer
+    static constexpr std::uint32_t undecided = 0xfffffffe;
+    static constexpr std::uint32_t emulated = 0xffffffff;
+
+    BINMALLOC_SLOW std::uint32_t decide() noexcept
+    {
+        const unsigned long slot = TlsAlloc();
+        std::uint32_t place = emulated;
+        if (slot < slots)
+            place = first_slot + static_cast<std::uint32_t>(slot * sizeof(void*));
+        else if (slot != win::tls_out_of_indexes)
+            TlsFree(slot);
+        std::uint32_t first = undecided;
+        if (place_.compare_exchange_strong(first, place, std::memory_order_relaxed)) return place;
+        if (place != emulated) TlsFree(slot); // another thread has decided
+        return first;
+    }
+
+    // Out of line, for the sake of the registers it needs.
+    BINMALLOC_SLOW static T** elsewhere() noexcept
+    {
+        static constinit thread_local T* pointer = &Initial;
+        return &pointer;
+    }
+
+    std::atomic<std::uint32_t> place_{undecided};
+};
+#endif
 
 /// A fibre-local slot: its callback runs at the end of each thread that set it.
 class thread_exit_key {
@@ -207,6 +354,19 @@ private:
 
     unsigned long index_ = win::fls_out_of_indexes;
 };
+
+/// In a library's destructors: they run because it is unloaded, the process goes on.
+inline bool library_is_unloaded() noexcept
+{
+    static constinit char own = 0;
+    constexpr unsigned long by_address_uncounted = 4 | 2;
+    HINSTANCE__* self = nullptr;
+    HINSTANCE__* const program = GetModuleHandleA(nullptr);
+    auto* const shutdown_in_progress = win::find<unsigned char __stdcall(void)>(
+        "ntdll.dll", "RtlDllShutdownInProgress");
+    return GetModuleHandleExA(by_address_uncounted, &own, &self) != 0 && self != program
+        && shutdown_in_progress != nullptr && shutdown_in_progress() == 0;
+}
 
 struct fork_handlers {
     void (*prepare)() noexcept;
