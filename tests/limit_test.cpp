@@ -23,7 +23,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <latch>
 #include <list>
 #include <new>
 #include <set>
@@ -328,7 +327,7 @@ TYPED_TEST(Limit, is_never_passed_by_threads_that_race_for_it)
     };
     constexpr std::size_t workers = 6;
     std::atomic<std::size_t> working = workers;
-    std::latch all_hold_theirs(workers);
+    latch all_hold_theirs(workers);
     run_threads(workers + 1, [&](std::size_t me) {
         if (me == workers) {
             while (working.load() != 0) look();

@@ -17,7 +17,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <latch>
 #include <thread>
 #include <vector>
 
@@ -235,8 +234,8 @@ TEST(Stashes, of_sleeping_threads_are_emptied_by_purge)
 {
     if (!binmalloc::os::barrier_on_all_threads()) GTEST_SKIP() << "the system has no such call";
     constexpr std::size_t count = 12; // more than leases
-    std::latch freed(count);
-    std::latch done(1);
+    latch freed(count);
+    latch done(1);
     std::vector<std::thread> threads;
     for (std::size_t i = 0; i < count; ++i) {
         threads.emplace_back([&] {
@@ -266,8 +265,8 @@ TEST(Stashes, of_sleeping_threads_are_emptied_as_others_use_the_heap)
     struct tag;
     using own = binmalloc::basic_heap<counting_policy<tag, impatient_footprint>>;
     constexpr std::size_t size = std::min(5 * mib, binmalloc::detail::max_span_size);
-    std::latch freed(1);
-    std::latch done(1);
+    latch freed(1);
+    latch done(1);
     std::thread sleeper([&] {
         own::deallocate(own::allocate(size));
         freed.count_down();

@@ -3,14 +3,39 @@
 
 #include <condition_variable>
 #include <cstddef>
-#include <latch>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 namespace binmalloc_test {
 
-/// std::barrier, but for a program that can use no futex: libstdc++ 12 loses wake-ups there.
+/// std::latch and std::barrier, but for systems without a futex, too: libstdc++ 12 loses wake-ups there.
+class latch {
+public:
+    explicit latch(std::size_t count) : count_(count) {}
+
+    void count_down()
+    {
+        const std::lock_guard held(lock_);
+        if (--count_ == 0) all_arrived_.notify_all();
+    }
+    void wait()
+    {
+        std::unique_lock held(lock_);
+        all_arrived_.wait(held, [&] { return count_ == 0; });
+    }
+    void arrive_and_wait()
+    {
+        count_down();
+        wait();
+    }
+
+private:
+    std::mutex lock_;
+    std::condition_variable all_arrived_;
+    std::size_t count_;
+};
+
 class barrier {
 public:
     explicit barrier(std::size_t threads) : threads_(threads) {}
@@ -40,7 +65,7 @@ private:
 template <class Body>
 void run_threads(std::size_t count, Body body)
 {
-    std::latch all_started(static_cast<std::ptrdiff_t>(count));
+    latch all_started(count);
     std::vector<std::thread> threads;
     threads.reserve(count);
     for (std::size_t index = 0; index < count; ++index) {
