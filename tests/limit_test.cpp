@@ -337,7 +337,7 @@ TYPED_TEST(Limit, is_never_passed_by_threads_that_race_for_it)
         }
         random_source random(seed() + me);
         std::vector<live_block> blocks(200);
-        for (std::size_t step = 0; step < scaled(20000, 2000); ++step) {
+        for (std::size_t step = 0; step < scaled(20000, 8000); ++step) {
             live_block& block = blocks[random.below(blocks.size())];
             const std::size_t size = random.size_up_to(random.one_in(50) ? 6 * mib : 64 * kib);
             if (block.address != nullptr) {
