@@ -178,7 +178,8 @@ count_results() {
     all=$(grep -c '<testcase ' "$2")
     run=$(grep -c '<testcase .* status="run"' "$2")
     skipped=$(grep -c '<skipped message="SKIP_' "$2")
-    printf 'leg %s: %d of %d tests passed, %d skipped\n' "$1" "$run" "$all" "$skipped"
+    printf 'leg %s: %d of %d tests passed, %d skipped, %d s\n' "$1" "$run" "$all" "$skipped" \
+        $((SECONDS - leg_began))
     passed=$((passed + run))
     failed=$((failed + all - run - skipped))
     [ "$all" -eq $((run + skipped)) ] || failures+=("$1:"$'\n'"$(failed_tests "$2")")
@@ -270,6 +271,7 @@ done
 
 install_missing
 for leg in "${chosen[@]}"; do
+    leg_began=$SECONDS
     "leg_$leg"
 done
 finish

@@ -121,10 +121,12 @@ public:
     BINMALLOC_INLINE bool keep_quickly(span* s) noexcept
     {
         const visit inside(*this);
+        if (attention() != 0) [[unlikely]] // before anything that a thief changes is read
+            return false;
         const auto units = static_cast<std::uint32_t>(s->bytes / unit_size);
         const std::uint32_t now = held_.load(std::memory_order_relaxed) + units;
         const std::uint32_t left = left_.load(std::memory_order_relaxed);
-        if (attention() != 0 || now > limit_ || count_ == capacity || left == 0) [[unlikely]]
+        if (now > limit_ || count_ == capacity || left == 0) [[unlikely]]
             return false;
         left_.store(left - 1, std::memory_order_relaxed); // only the owner counts
         add(s, units, now);
