@@ -17,6 +17,7 @@
 
 #include <binmalloc/cache.hpp>
 #include <binmalloc/guest.hpp>
+#include <binmalloc/homeward.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/page_source.hpp>
 #include <binmalloc/stash_set.hpp>
@@ -223,18 +224,18 @@ public:
         }
         stashes.remove(g->spans);
         forbid(g, Table::sizes[guest_bin]);
-        homeward(through).add(static_cast<block*>(static_cast<void*>(g)));
+        homeward<member>(through).add(static_cast<block*>(static_cast<void*>(g)));
     }
 
     void flush(guest_type& g, member& through) noexcept
     {
-        homeward blocks(through);
+        homeward<member> blocks(through);
         g.flush_all([&blocks](block* b) { blocks.add(b); });
     }
 
     void flush(guest_type& g, bin_index bin, member& through) noexcept
     {
-        homeward blocks(through);
+        homeward<member> blocks(through);
         g.flush(bin, [&blocks](block* b) { blocks.add(b); });
     }
 
@@ -367,52 +368,6 @@ private:
             free_leases_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_relaxed);
         gate.create();
     }
-
-    /// Blocks of several caches on their way home, in chains as long as can be had in one pass.
-    class homeward {
-    public:
-        /// `through` is locked.
-        explicit homeward(member& through) noexcept : through_(through) {}
-        ~homeward()
-        {
-            for (chain& c : chains_) send(c);
-        }
-        homeward(const homeward&) = delete;
-        homeward& operator=(const homeward&) = delete;
-
-        void add(block* b) noexcept
-        {
-            slab* s = slab_of(b);
-            if (s->home == &through_) {
-                through_.deallocate(s, b);
-                return;
-            }
-            chain& c = chains_[s->home->index % chain_count];
-            if (c.home != s->home) {
-                send(c);
-                c = {s->home, nullptr, b};
-            }
-            link(b, c.first);
-            c.first = b;
-        }
-
-    private:
-        static constexpr unsigned chain_count = 8;
-
-        struct chain {
-            cache_base* home = nullptr;
-            block* first = nullptr;
-            block* last = nullptr;
-        };
-
-        static void send(const chain& c) noexcept
-        {
-            if (c.home != nullptr) c.home->inbox.send(c.first, c.last);
-        }
-
-        member& through_;
-        chain chains_[chain_count];
-    };
 
     static bool is_at_rest(const member& m) noexcept { return m.made.load() && !m.busy.load(); }
 
