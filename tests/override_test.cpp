@@ -71,7 +71,7 @@ namespace {
 
 using namespace binmalloc_test;
 
-constexpr int untouched = 4711;
+[[maybe_unused]] constexpr int untouched = 4711; // where there is no malloc to override
 constexpr std::size_t too_much = SIZE_MAX / 2 + 1;
 
 /// Skips where a sanitizer's own malloc is in place: it keeps other contracts on purpose.

@@ -75,7 +75,9 @@ leg_gcc_11() { compiler_leg gcc_11 gcc-11 g++-11 20 -O0; }
 leg_gcc_lto() { compiler_leg gcc_lto gcc g++ 23 "-O3 -flto=auto"; }
 leg_clang_16() { compiler_leg clang_16 clang-16 clang++-16 23 -O2; }
 leg_clang_19() { compiler_leg clang_19 clang-19 clang++-19 23 -O3; }
-leg_libcxx() { compiler_leg libcxx clang clang++ 20 "-O2 -stdlib=libc++" "${own_googletest[@]}"; }
+leg_libcxx() {
+    compiler_leg libcxx clang clang++ 20 -O2 "${own_googletest[@]}" -DCMAKE_CXX_FLAGS=-stdlib=libc++
+}
 
 # Catches: what takes time: rare interleavings, memory that grows slowly.
 leg_long() {
