@@ -19,6 +19,9 @@
 
 #if defined(__linux__) && __has_include(<valgrind/memcheck.h>)
 #    include <valgrind/memcheck.h>
+#endif
+// Where Valgrind does not exist for the processor, its header says so.
+#if defined(VALGRIND_MAKE_MEM_DEFINED) && !defined(NVALGRIND)
 #    define BINMALLOC_HAS_MEMCHECK 1
 #else
 #    define BINMALLOC_HAS_MEMCHECK 0
