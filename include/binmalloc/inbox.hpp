@@ -109,8 +109,9 @@ public:
     /// Effects: sends all blocks.
     void send(inbox& to) noexcept
     {
-        for (unsigned i = 0; i < inbox::lists && i < count_; ++i)
-            to.send(chains_[i].first, chains_[i].last, i);
+        // Not by the count: in a forked child it may lag behind.
+        for (unsigned i = 0; i < inbox::lists; ++i)
+            if (chains_[i].first != nullptr) to.send(chains_[i].first, chains_[i].last, i);
         *this = {};
     }
 
