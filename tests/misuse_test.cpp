@@ -1,5 +1,6 @@
 // Misuse that is noticed in passing ends the process with one line on stderr.
 #include <binmalloc/binmalloc.hpp>
+#include <binmalloc/geometry.hpp>
 
 #include "support/correct_program.hpp"
 #include "support/deadline.hpp"
@@ -325,6 +326,7 @@ public:
     foreign_region(const foreign_region&) = delete;
     foreign_region& operator=(const foreign_region&) = delete;
 
+    /// Requires: where < binmalloc::detail::region_size.
     char* at(std::size_t where) const noexcept
     {
         const auto begin = reinterpret_cast<std::uintptr_t>(mapping_);
@@ -332,7 +334,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t size = 32 * mib;
+    static constexpr std::size_t size = binmalloc::detail::region_size;
     void* mapping_;
 };
 
@@ -342,7 +344,8 @@ TEST_F(MisuseDeathTest, pointers_into_memory_of_others)
     const foreign_region foreign;
     binmalloc::arena arena;
     opaque(arena.allocate(10));
-    for (const std::size_t where : {1 * mib, 1 * mib + 16, 5 * mib + 4 * kib, 32 * mib - 64}) {
+    for (const std::size_t where : {1 * mib, 1 * mib + 16, 3 * mib + 4 * kib,
+                                    binmalloc::detail::region_size - 64}) {
         SCOPED_TRACE(where);
         void* const pointer = opaque(static_cast<void*>(foreign.at(where)));
         expect_report(pointer, [&] { binmalloc::deallocate(pointer); });
