@@ -26,13 +26,10 @@ namespace detail {
 inline std::size_t usable_size(const void* p) noexcept
 {
     if (p == nullptr) return 0;
-    const unit_header* h = first_header(header_of(p));
-    switch (h->kind) {
-    case unit_kind::slab: return static_cast<const slab*>(h)->block_size;
-    case unit_kind::span:
-    case unit_kind::huge: return static_cast<const span*>(h)->bytes;
-    default: os::fatal("size of a pointer that is not a live block", p);
-    }
+    const std::size_t size = usable_bytes(first_header(header_of(p)));
+    if (size == 0) [[unlikely]]
+        os::fatal("size of a pointer that is not a live block", p);
+    return size;
 }
 
 /// Effects: tells the address sanitizer that the program may use `size` bytes of a block, and no more.

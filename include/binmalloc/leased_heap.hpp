@@ -353,7 +353,7 @@ private:
         const os::keep_errno keep;
         const memcheck::unseen internal(is_watched());
         if (is_watched()) [[unlikely]]
-            memcheck::freed(p);
+            memcheck::freed(p, usable_bytes(h));
         if (h->kind != unit_kind::slab) {
             const gate_scope scope;
             free_span<pages_type>(p, h);

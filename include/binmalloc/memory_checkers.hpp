@@ -97,7 +97,12 @@ BINMALLOC_SLOW inline void make_accessible(const void* p, std::size_t size) noex
     static_cast<void>(VALGRIND_MAKE_MEM_UNDEFINED(p, size));
 }
 
-BINMALLOC_SLOW inline void freed(const void* p) noexcept { VALGRIND_FREELIKE_BLOCK(p, 0); }
+BINMALLOC_SLOW inline void freed(const void* p, std::size_t usable) noexcept
+{
+    VALGRIND_FREELIKE_BLOCK(p, 0);
+    // The program may have got more than it asked for, from usable_size().
+    static_cast<void>(VALGRIND_MAKE_MEM_NOACCESS(p, usable));
+}
 
 BINMALLOC_SLOW inline void make_defined(const void* p, std::size_t size) noexcept
 {
@@ -113,7 +118,7 @@ inline bool is_running() noexcept { return false; }
 inline void* defined(void* p) noexcept { return p; }
 inline void allocated(const void*, std::size_t, std::size_t) noexcept {}
 inline void make_accessible(const void*, std::size_t) noexcept {}
-inline void freed(const void*) noexcept {}
+inline void freed(const void*, std::size_t) noexcept {}
 inline void make_defined(const void*, std::size_t) noexcept {}
 inline void look_away() noexcept {}
 inline void look_again() noexcept {}

@@ -54,7 +54,7 @@ public:
         const bool watched = is_watched();
         const memcheck::unseen internal(watched);
         if (watched) [[unlikely]]
-            memcheck::freed(p);
+            memcheck::freed(p, usable_bytes(h));
         if (h->kind == unit_kind::slab)
             deallocate_block(p, static_cast<slab*>(h));
         else

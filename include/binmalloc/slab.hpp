@@ -61,6 +61,17 @@ inline unit_header* first_header(unit_header* h) noexcept
                                           : h;
 }
 
+/// Bytes that may be used of the block that a first header stands for, 0 if it stands for none.
+inline std::size_t usable_bytes(const unit_header* h) noexcept
+{
+    switch (h->kind) {
+    case unit_kind::slab: return static_cast<const slab*>(h)->block_size;
+    case unit_kind::span:
+    case unit_kind::huge: return static_cast<const span*>(h)->bytes;
+    default: return 0;
+    }
+}
+
 inline slab* slab_of(const void* p) noexcept { return static_cast<slab*>(first_header(header_of(p))); }
 
 /// Effects: makes `units` units a slab of `block_size`-byte blocks, none carved yet.

@@ -105,6 +105,17 @@ void read_after_free()
     });
 }
 
+void read_after_free_of_what_was_not_asked_for()
+{
+    each_size([](auto size) {
+        void* const block = binmalloc::allocate(size);
+        const std::size_t usable = binmalloc::usable_size(block);
+        fill(block, usable, size);
+        binmalloc::deallocate(block);
+        read_byte(block, usable - 1);
+    });
+}
+
 void read_past_the_end()
 {
     each_size([](auto size) {
@@ -162,6 +173,8 @@ int main(int argument_count, char** arguments)
         void (*run)();
     } cases[] = {{"right_program", right_program},
                  {"read_after_free", read_after_free},
+                 {"read_after_free_of_what_was_not_asked_for",
+                  read_after_free_of_what_was_not_asked_for},
                  {"read_past_the_end", read_past_the_end},
                  {"read_of_a_freed_node", read_of_a_freed_node},
                  {"read_past_a_node", read_past_a_node},
