@@ -148,8 +148,6 @@ protected:
         member& m = p.lock_shared(standing_.hint);
         guest_type* g = guest_through(p, m);
         void* b = g != nullptr ? g->refill(m, bin) : m.allocate(bin);
-        if (p.is_watched) [[unlikely]]
-            b = memcheck::defined(b);
         m.lock.unlock();
         if (is_new) arm_exit(p);
         return b;

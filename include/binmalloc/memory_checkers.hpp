@@ -77,13 +77,6 @@ BINMALLOC_SLOW inline bool is_running() noexcept
     return VALGRIND_MAKE_MEM_DEFINED_IF_ADDRESSABLE(&probe, sizeof probe) != 0;
 }
 
-/// Returns: p, which memcheck took for undefined: it was a link in a block that is not accessible.
-BINMALLOC_SLOW inline void* defined(void* p) noexcept
-{
-    static_cast<void>(VALGRIND_MAKE_MEM_DEFINED(&p, sizeof p));
-    return p;
-}
-
 /// `size` bytes of a block with room for `usable`.
 BINMALLOC_SLOW inline void allocated(const void* p, std::size_t size, std::size_t usable) noexcept
 {
@@ -115,7 +108,6 @@ BINMALLOC_SLOW inline void look_again() noexcept { VALGRIND_ENABLE_ERROR_REPORTI
 #else
 
 inline bool is_running() noexcept { return false; }
-inline void* defined(void* p) noexcept { return p; }
 inline void allocated(const void*, std::size_t, std::size_t) noexcept {}
 inline void make_accessible(const void*, std::size_t) noexcept {}
 inline void freed(const void*, std::size_t) noexcept {}

@@ -29,10 +29,9 @@ public:
                 const memcheck::unseen internal(s->is_watched);
                 lock_guard held(s->bins.lock);
                 if (void* b = s->bins.allocate(bin)) [[likely]] {
-                    if (!s->is_watched) [[likely]]
-                        return b;
-                    memcheck::allocated(b, size, table::sizes[bin]);
-                    return memcheck::defined(b);
+                    if (s->is_watched) [[unlikely]]
+                        memcheck::allocated(b, size, table::sizes[bin]);
+                    return b;
                 }
             }
             if (!last_try) purge();
