@@ -18,7 +18,8 @@ failures=() # in words, for the end of the output
 # alone, packaging, examples, real programs on the preload library.
 leg_gcc() { run_leg gcc gcc g++ -DBINMALLOC_STRESS_SECONDS=20 "-DBINMALLOC_STRESS_SEEDS=1;2;3"; }
 
-# Catches: what only one compiler accepts, and code that only one compiler happens to get right.
+# Catches: what only one compiler accepts, code that only one compiler happens to get right, and what
+# linters find in the headers.
 leg_clang() { run_leg clang clang clang++ -DBINMALLOC_TEST_USERS=OFF "${shorter[@]}"; }
 
 # Catches: writes outside the allocator's own tables, undefined behaviour, and assertions.

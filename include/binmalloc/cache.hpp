@@ -188,8 +188,8 @@ public:
 
     /// Effects: returns all slabs, with whatever lives in them.
     void release_all_slabs() noexcept
-        requires Tracked
     {
+        static_assert(Tracked, "nobody else knows where the full slabs are");
         this->inbox.forget();
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             release_list(available_[bin]);

@@ -205,7 +205,7 @@ public:
         if (memory == nullptr) return nullptr;
         permit(memory, Table::sizes[guest_bin]);
         auto* g = new (memory) guest_type(this, gate);
-        stashes.add(g->spans, false);
+        stashes.add(g->own_stash, false);
         lock_guard held(guests_lock_);
         g->next = guests_;
         if (guests_ != nullptr) guests_->previous = g;
@@ -222,7 +222,7 @@ public:
             (g->previous != nullptr ? g->previous->next : guests_) = g->next;
             if (g->next != nullptr) g->next->previous = g->previous;
         }
-        stashes.remove(g->spans);
+        stashes.remove(g->own_stash);
         forbid(g, Table::sizes[guest_bin]);
         homeward<member>(through).add(static_cast<block*>(static_cast<void*>(g)));
     }
@@ -324,7 +324,7 @@ public:
         for (guest_type *g = guests_, *next; g != nullptr; g = next) {
             next = g->next;
             if (g == own) continue;
-            g->spans.inherit();
+            g->own_stash.inherit();
             end_guest(g, through);
         }
         through.lock.unlock();

@@ -30,7 +30,7 @@ public:
     {
         this->pool = its_pool;
         this->gate = &its_gate;
-        this->stash = &spans;
+        this->stash = &own_stash;
         for (std::size_t bin = 0; bin < Table::count; ++bin) this->active[bin] = &lists_[bin];
     }
 
@@ -95,10 +95,11 @@ public:
     guest* next = nullptr;
     guest* previous = nullptr;
 
-    span_stash spans; ///< its stash
+    span_stash own_stash;
 
 private:
-    static constexpr auto bundles_ = [] {
+    static constexpr auto count_bundles()
+    {
         std::array<std::uint8_t, Table::count> blocks{};
         for (std::size_t bin = 0; bin < Table::count; ++bin) {
             const std::size_t size = Table::sizes[bin];
@@ -106,7 +107,8 @@ private:
             blocks[bin] = static_cast<std::uint8_t>(most < bundle_blocks ? most : bundle_blocks);
         }
         return blocks;
-    }();
+    }
+    static constexpr auto bundles_ = count_bundles();
 
     // Effects: moves up to `most` blocks from the front of one list to an empty one, in their order.
     // Returns: how many.

@@ -198,9 +198,11 @@ static_assert(default_table::sizes[default_table::of(24, 8)] == 24);
 static_assert(default_table::sizes[default_table::of(3, 4)] == 4);
 static_assert(default_table::sizes[default_table::of(200, 64)] == 256);
 static_assert(default_table::of(max_block_size + 1) == default_table::none);
-static_assert([] {
-    // Waste over 128 B is at most 12.5 %, slabs hold at least 8 blocks, and every look-up agrees
-    // with the search it stands for.
+
+// Waste over 128 B is at most 12.5 %, slabs hold at least 8 blocks, and every look-up agrees with the
+// search it stands for.
+constexpr bool default_table_is_right()
+{
     std::size_t previous = 0;
     for (std::size_t i = 0; i < default_table::count; ++i) {
         const std::size_t size = default_table::sizes[i];
@@ -213,7 +215,8 @@ static_assert([] {
         previous = size;
     }
     return true;
-}());
+}
+static_assert(default_table_is_right());
 
 } // namespace detail
 } // namespace binmalloc
