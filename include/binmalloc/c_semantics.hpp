@@ -56,7 +56,7 @@ inline void* calloc(std::size_t count, std::size_t size) noexcept
 {
     std::size_t bytes;
     if (overflows(count, size, bytes)) return fail(ENOMEM);
-    heap::core::settle();
+    [[maybe_unused]] const heap::core::calloc_scope scope;
     return or_enomem(binmalloc::allocate_zeroed(bytes));
 }
 

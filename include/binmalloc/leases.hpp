@@ -38,6 +38,36 @@ public:
             current_ = &no_cache_;
     }
 
+    /// Held by calloc, settled. glibc calls it when a thread gives its first value to one of 32 keys
+    /// that were made late. If the heap's own is among them and got a value within that call, glibc
+    /// would forget the value. So there a thread does not become a lessee or a guest in calloc.
+    class calloc_scope {
+    public:
+        calloc_scope() noexcept
+        {
+            settle();
+            if (is_none(current_)) [[unlikely]]
+                hold_back();
+        }
+        ~calloc_scope()
+        {
+            if (holds_back_) [[unlikely]]
+                standing_.exited = false;
+        }
+        calloc_scope(const calloc_scope&) = delete;
+        calloc_scope& operator=(const calloc_scope&) = delete;
+
+    private:
+        BINMALLOC_SLOW void hold_back() noexcept
+        {
+            const pool_type* p = pool();
+            holds_back_ = p != nullptr && p->exit_key.may_call_calloc() && !has_exited();
+            if (holds_back_) standing_.exited = true;
+        }
+
+        bool holds_back_ = false;
+    };
+
     /// The process is under memcheck.
     static bool is_watched() noexcept
     {

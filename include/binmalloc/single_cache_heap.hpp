@@ -41,6 +41,7 @@ public:
 
     static void* take_block(bin_index) noexcept { return nullptr; }
     static void settle() noexcept {}
+    struct calloc_scope {};
 
     static void free_block(void* p) noexcept
     {

@@ -19,6 +19,7 @@ namespace {
 using namespace lifetime;
 
 std::mutex shared_lock; // of some library, which keeps it for itself over a fork
+std::atomic<bool> wanted_for_fork = false; // a mutex may be taken by the others again and again
 bool with_lock = false;
 std::atomic<unsigned> prepared = 0;
 unsigned in_parent = 0;
@@ -41,7 +42,11 @@ void allocate_a_lot(std::uint64_t id)
 
 void prepare()
 {
-    if (with_lock) shared_lock.lock();
+    if (with_lock) {
+        wanted_for_fork = true;
+        shared_lock.lock();
+        wanted_for_fork = false;
+    }
     ++prepared;
     if (with_lock) return;
     allocate_a_lot(1);
@@ -85,6 +90,7 @@ void allocate_under_the_lock(std::uint64_t which)
 {
     for (std::uint64_t life = 0; !stop; ++life) {
         if (with_lock) {
+            while (wanted_for_fork) std::this_thread::yield();
             const std::lock_guard guard(shared_lock);
             exercise(which << 32 | life, 50);
         } else {

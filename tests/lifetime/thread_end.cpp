@@ -65,10 +65,21 @@ struct at_thread_end {
     }
 };
 
+// Its first value in a thread is the thread's first call: if there are many keys, the C library
+// allocates room for those of the heap's kind, too.
+pthread_key_t first_key;
+
+void begin_thread()
+{
+    if (taken_count < PTHREAD_KEYS_MAX / 2)
+        require(pthread_setspecific(first_key, &first_key) == 0, "pthread_setspecific");
+}
+
 block left_behind; // by the last thread, for the next
 
 void* live_and_die(void*)
 {
+    begin_thread();
     thread_local at_thread_end local;
     local.blocks.make(2);
     if (left_behind.address != nullptr) free_block(left_behind);
@@ -96,7 +107,12 @@ void run(std::size_t lives)
     std::vector<std::thread> threads;
     for (int which = 0; which < 8; ++which) {
         threads.emplace_back([lives] {
-            for (std::size_t i = 0; i < lives / 4; ++i) std::thread([] { exercise(6); }).join();
+            for (std::size_t i = 0; i < lives / 4; ++i) {
+                std::thread([] {
+                    begin_thread();
+                    exercise(6);
+                }).join();
+            }
         });
     }
     for (std::thread& thread : threads) thread.join();
@@ -111,7 +127,10 @@ int main(int, char** arguments)
     require(on_binmalloc(), "another allocator");
     if (std::strcmp(arguments[1], "every_round") != 0)
         require(taken_count >= 100, "the keys were not taken early");
-    if (!all_keys) require(pthread_key_create(&round_key, on_round) == 0, "pthread_key_create");
+    if (!all_keys) {
+        require(pthread_key_create(&round_key, on_round) == 0, "pthread_key_create");
+        require(pthread_key_create(&first_key, nullptr) == 0, "pthread_key_create");
+    }
 
     const std::size_t lives = scaled(200, 20);
     run(lives);

@@ -329,8 +329,19 @@ public:
         return created_ = pthread_key_create(&key_, *Callback) == 0;
     }
 
-    /// Requires: argument != null. May call calloc once in a thread where very many keys exist, so
-    /// the thread must be able to allocate by now. False: there will be no callback.
+    /// arm() may call calloc, once in a thread: glibc has room for the first 32 keys only, and allocates
+    /// it for each further 32.
+    bool may_call_calloc() const noexcept
+    {
+#if defined(__GLIBC__)
+        return created_ && key_ >= 32;
+#else
+        return false;
+#endif
+    }
+
+    /// Requires: argument != null, and the thread is able to allocate by now. False: there will be no
+    /// callback.
     bool arm(void* argument) noexcept
     {
         return created_ && pthread_setspecific(key_, argument) == 0;

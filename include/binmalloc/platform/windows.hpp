@@ -325,6 +325,8 @@ public:
         return index_ != win::fls_out_of_indexes;
     }
 
+    static constexpr bool may_call_calloc() noexcept { return false; }
+
     /// Requires: argument != null. False: there will be no callback.
     bool arm(void* argument) noexcept
     {
