@@ -16,7 +16,9 @@ failures=() # in words, for the end of the output
 
 # Catches: wrong code, and everything a user would meet first: warnings, headers that don't compile
 # alone, packaging, examples, real programs on the preload library.
-leg_gcc() { run_leg gcc gcc g++ -DBINMALLOC_STRESS_SECONDS=20 "-DBINMALLOC_STRESS_SEEDS=1;2;3"; }
+leg_gcc() {
+    run_leg gcc gcc g++ -DBINMALLOC_TEST_SCALE=0.5 "-DBINMALLOC_STRESS_SEEDS=1;2;3"
+}
 
 # Catches: what only one compiler accepts, code that only one compiler happens to get right, and what
 # linters find in the headers.

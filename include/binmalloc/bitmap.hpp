@@ -33,6 +33,35 @@ constexpr unsigned find_bit(unsigned position, unsigned limit, Word word) noexce
     return found < limit ? found : limit;
 }
 
+/// The bits of `low` at which `count` set bits begin, in `low` or on into `high`; 1 <= count <= 64.
+constexpr bitmap_word run_starts(bitmap_word low, bitmap_word high, unsigned count) noexcept
+{
+    for (unsigned have = 1, step; have < count; have += step) {
+        step = have < count - have ? have : count - have;
+        low &= low >> step | high << (64 - step);
+        high &= high >> step;
+    }
+    return low;
+}
+
+/// As find_bit, for the first of `count` bits in a row; 1 <= count <= 64. Requires: no bit from `limit` on
+/// is set. (Word by word: what lies in shorter runs costs nothing more.)
+template <class Word>
+constexpr unsigned find_run(unsigned position, unsigned limit, unsigned count, Word word) noexcept
+{
+    if (position >= limit) return limit;
+    unsigned i = position / 64;
+    for (bitmap_word w = word(i) & (~bitmap_word{0} << (position % 64));;) {
+        const bool last = (i + 1) * 64 >= limit;
+        const bitmap_word following = last ? 0 : word(i + 1);
+        if (const bitmap_word starts = run_starts(w, following, count); starts != 0)
+            return i * 64 + static_cast<unsigned>(std::countr_zero(starts));
+        if (last) return limit;
+        ++i;
+        w = following;
+    }
+}
+
 /// Effects: calls `f(i, mask, n)` for each word that the `count` bits from `first` on touch: n of them
 /// are in the i-th word, under the mask.
 template <class Function>

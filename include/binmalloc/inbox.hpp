@@ -46,14 +46,14 @@ public:
     /// Effects: takes all blocks out. False: there are none.
     BINMALLOC_INLINE bool take(content& taken) noexcept
     {
-        bool any = false;
+        if (is_empty()) [[likely]]
+            return false;
         for (unsigned i = 0; i < lists; ++i) {
             taken.first[i] = first_[i].load(std::memory_order_relaxed);
-            if (taken.first[i] == nullptr) continue;
-            taken.first[i] = first_[i].exchange(nullptr, std::memory_order_acquire);
-            any = true;
+            if (taken.first[i] != nullptr)
+                taken.first[i] = first_[i].exchange(nullptr, std::memory_order_acquire);
         }
-        return any;
+        return true;
     }
 
     /// Effects: calls `use(block)` for all that were taken, which may write to the block.
@@ -83,6 +83,14 @@ public:
     }
 
 private:
+    // Without a branch for each.
+    bool is_empty() const noexcept
+    {
+        std::uintptr_t all = 0;
+        for (const auto& list : first_) all |= address_of(list.load(std::memory_order_relaxed));
+        return all == 0;
+    }
+
     std::atomic<block*> first_[lists]{};
 };
 

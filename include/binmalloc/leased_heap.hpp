@@ -189,6 +189,14 @@ private:
     // `size` is what the caller asked for.
     BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin, std::size_t size) noexcept
     {
+        if (size > table::fast_limit) {
+            // Few to a page. As on the fast path, a fork may come at any moment.
+            if (const front* c = current_; c->leasable) [[likely]] {
+                auto* s = static_cast<slab*>(c->active[bin]);
+                if (at_end(s)) [[likely]]
+                    if (void* b = carve_block(s)) return b;
+            }
+        }
         void* b = try_allocate(bin);
         if (b == nullptr) [[unlikely]] {
             purge();
@@ -224,6 +232,15 @@ private:
 
     BINMALLOC_OUTLINE static void deallocate_slow(void* p, unit_header* h) noexcept
     {
+        if (h->kind == unit_kind::interior) {
+            auto* s = static_cast<slab*>(first_header(h));
+            if (s->owner == current_) [[likely]] {
+                push(s, p);
+                if (--s->countdown == 0) [[unlikely]]
+                    countdown_ended(s);
+                return;
+            }
+        }
         if (region_of(p)->magic != region_magic) [[unlikely]]
             os::fatal("free of a pointer that is not from this heap", p);
         if (h->kind == unit_kind::span) {
@@ -239,12 +256,6 @@ private:
             auto* s = static_cast<slab*>(h);
             check_block(s, unit, p, "free of a pointer inside a block");
             front* c = current_;
-            if (s->owner == c) { // p is in a further unit of the slab
-                push(s, p);
-                if (--s->countdown == 0) [[unlikely]]
-                    countdown_ended(s);
-                return;
-            }
             if (c->pool != nullptr && s->home->pool == c->pool
                 && !tiny_bin::serves(s->block_size)) [[likely]] {
                 if (!c->leasable) {

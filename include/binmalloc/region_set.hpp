@@ -236,7 +236,8 @@ private:
         };
         const auto others = [&candidates](unsigned i) { return ~candidates(i); };
         for (unsigned end = r->lowest;;) {
-            const unsigned begin = find_bit(end, r->unit_count, candidates);
+            const unsigned begin =
+                find_run(end, r->unit_count, alignment < 64 ? alignment : 64, candidates);
             if (begin == r->unit_count) return {};
             end = find_bit(begin, r->unit_count, others);
             const auto first = static_cast<unsigned>(align_up(begin, alignment));
@@ -260,25 +261,28 @@ private:
 
     unsigned search(region* r, unsigned count, unsigned alignment) noexcept
     {
-        unsigned longest = 0;
         if (r->dirty_units >= count) {
-            const unsigned first = scan(r, count, alignment, longest, [r](unsigned i) {
+            const unsigned first = scan(r, count, alignment, [r](unsigned i) {
                 return r->free.word(i) & r->dirty.word(i);
             });
             if (first != r->unit_count) return first;
         }
-        longest = 0;
         const unsigned first =
-            scan(r, count, alignment, longest, [r](unsigned i) { return r->free.word(i); });
-        if (first == r->unit_count && longest < r->longest) set_longest(r, longest);
+            scan(r, count, alignment, [r](unsigned i) { return r->free.word(i); });
+        if (first == r->unit_count) {
+            unsigned longest = 0;
+            each_free_run(r, [&longest](unsigned begin, unsigned end) {
+                if (end - begin > longest) longest = end - begin;
+            });
+            if (longest < r->longest) set_longest(r, longest);
+        }
         return first;
     }
 
     // The tightest of the first runs that fit, of equals the lowest. The first that fits would cut up the
     // long ones for single units.
     template <class Word>
-    static unsigned scan(const region* r, unsigned count, unsigned alignment, unsigned& longest,
-                         Word word) noexcept
+    static unsigned scan(const region* r, unsigned count, unsigned alignment, Word word) noexcept
     {
         const unsigned limit = r->unit_count;
         const auto inverse = [&word](unsigned i) { return ~word(i); };
@@ -286,10 +290,9 @@ private:
         unsigned best_length = ~0u;
         unsigned fitting = 0;
         for (unsigned end = r->lowest; fitting < most_compared;) {
-            const unsigned begin = find_bit(end, limit, word);
+            const unsigned begin = find_run(end, limit, count < 64 ? count : 64, word);
             if (begin == limit) break;
             end = find_bit(begin, limit, inverse);
-            if (end - begin > longest) longest = end - begin;
             const auto first = static_cast<unsigned>(align_up(begin, alignment));
             if (first >= end || end - first < count) continue;
             ++fitting;

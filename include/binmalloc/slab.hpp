@@ -124,6 +124,15 @@ inline carving carve(slab* s) noexcept
     return {first, last};
 }
 
+/// Returns: the next block to be carved, alone and in no list; null: all are carved.
+inline block* carve_block(slab* s) noexcept
+{
+    const unsigned index = s->carved;
+    if (index == s->capacity) return nullptr;
+    s->carved = static_cast<std::uint16_t>(index + 1);
+    return offset<block>(unit_memory(s), index * std::size_t{s->block_size});
+}
+
 /// Effects: carves, and lists the new blocks in ascending order. Requires: the free list is empty.
 inline void carve_blocks(slab* s) noexcept
 {
