@@ -340,7 +340,6 @@ private:
 
 TEST_F(MisuseDeathTest, pointers_into_memory_of_others)
 {
-    if (emulated) GTEST_SKIP() << "what qemu has mapped for itself seems mapped, and faults";
     const foreign_region foreign;
     binmalloc::arena arena;
     opaque(arena.allocate(10));

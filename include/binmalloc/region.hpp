@@ -194,18 +194,27 @@ public:
     {
         h->next = first_;
         h->previous = nullptr;
-        if (first_ != nullptr) first_->previous = h;
+        (first_ != nullptr ? first_->previous : last_) = h;
         first_ = h;
+    }
+
+    void push_back(unit_header* h) noexcept
+    {
+        h->next = nullptr;
+        h->previous = last_;
+        (last_ != nullptr ? last_->next : first_) = h;
+        last_ = h;
     }
 
     void remove(unit_header* h) noexcept
     {
         (h->previous != nullptr ? h->previous->next : first_) = h->next;
-        if (h->next != nullptr) h->next->previous = h->previous;
+        (h->next != nullptr ? h->next->previous : last_) = h->previous;
     }
 
 private:
     unit_header* first_ = nullptr;
+    unit_header* last_ = nullptr;
 };
 
 } // namespace binmalloc::detail

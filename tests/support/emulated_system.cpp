@@ -50,4 +50,13 @@ int __wrap_munmap(void* p, std::size_t size) noexcept
     if (!is_page(p)) return refused(-1);
     return __real_munmap(p, whole_pages(size));
 }
+
+// Where the program has nothing mapped, qemu itself may have something. It looks into its own tables for
+// what it shall read.
+int __wrap_msync(void* p, std::size_t, int) noexcept
+{
+    if (::write(-1, p, 1) < 0 && errno != EFAULT) return 0;
+    errno = ENOMEM;
+    return -1;
+}
 }
