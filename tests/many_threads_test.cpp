@@ -333,6 +333,9 @@ extern "C" void* allocate_until_cancelled(void* which)
 
 TEST(ManyThreads, cancelled_threads_leave_nothing_behind)
 {
+#if defined(_LIBCPP_VERSION)
+    GTEST_SKIP() << "glibc brings one unwinder and libc++ another, and crash by themselves";
+#endif
     const deadline no_hang(60);
     constexpr std::size_t at_once = 5;
     allocated = freed = 0;

@@ -501,6 +501,9 @@ TEST_F(OverrideLibrary, regular_expressions)
     EXPECT_EQ(std::regex_replace(text, expression, "$1"), "write to someone, please");
 }
 
+// libstdc++'s call_once needs g++'s thread_local there.
+#if !(defined(_WIN32) && defined(__clang__))
+
 TEST_F(OverrideLibrary, futures_and_threads)
 {
     std::vector<std::future<std::string>> results;
@@ -517,6 +520,8 @@ TEST_F(OverrideLibrary, futures_and_threads)
     std::thread([&] { promise.set_value(std::vector<int>(1000, 3)); }).join();
     EXPECT_EQ(future.get().size(), 1000U);
 }
+
+#endif
 
 TEST_F(OverrideLibrary, file_streams_and_paths)
 {

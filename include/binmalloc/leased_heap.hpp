@@ -189,15 +189,14 @@ private:
     // `size` is what the caller asked for.
     BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin, std::size_t size) noexcept
     {
-        if (size > table::fast_limit) {
+        void* b = nullptr;
+        if (const front* c = current_; size > table::fast_limit && c->leasable) [[likely]] {
             // Few to a page. As on the fast path, a fork may come at any moment.
-            if (const front* c = current_; c->leasable) [[likely]] {
-                auto* s = static_cast<slab*>(c->active[bin]);
-                if (at_end(s)) [[likely]]
-                    if (void* b = carve_block(s)) return b;
-            }
+            auto* s = static_cast<slab*>(c->active[bin]);
+            if (at_end(s)) b = carve_block(s);
+            if (b != nullptr) return b;
         }
-        void* b = try_allocate(bin);
+        b = try_allocate(bin);
         if (b == nullptr) [[unlikely]] {
             purge();
             b = try_allocate(bin);
