@@ -11,8 +11,7 @@ set_target_properties(binmalloc_preload PROPERTIES
     # Only what the sources mark is exported: the malloc family, operator new and delete, bin_*.
     CXX_VISIBILITY_PRESET hidden
     VISIBILITY_INLINES_HIDDEN ON
-    # late_runtime.hpp makes symbols weak by assembler directives, unseen by link-time optimization.
-    INTERPROCEDURAL_OPTIMIZATION OFF)
+    INTERPROCEDURAL_OPTIMIZATION OFF)  # see -fno-lto below
 
 # A project that includes this one for the headers doesn't build the library unless it uses it.
 if(NOT PROJECT_IS_TOP_LEVEL AND NOT BINMALLOC_INSTALL)
@@ -27,7 +26,10 @@ target_compile_options(binmalloc_preload PRIVATE
     # Loaded at program start, so thread-locals are one load away, not a call.
     -ftls-model=initial-exec
     # Our calloc must not be "optimized" into a call of calloc.
-    -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free)
+    -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free
+    # late_runtime.hpp makes symbols weak by assembler directives, unseen by link-time optimization, which
+    # many set in CMAKE_CXX_FLAGS.
+    -fno-lto)
 target_link_options(binmalloc_preload PRIVATE
     # Blocks and the thread-exit hook outlive any dlclose.
     LINKER:-z,nodelete
