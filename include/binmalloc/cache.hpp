@@ -158,7 +158,7 @@ public:
             s->countdown = s->capacity - relist_after(s);
             // Behind those that wait longer: these have more free blocks by now.
             list.push_back(s);
-        } else if (s->next != nullptr || s->previous != nullptr) {
+        } else if (!list.is_only(s)) {
             list.remove(s);
             check_free_list(s);
             keep_or_release(s);

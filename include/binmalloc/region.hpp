@@ -184,37 +184,43 @@ inline span* make_span(unit_header* place, unit_kind kind, std::size_t bytes) no
     return s;
 }
 
-/// A doubly linked list through the headers' links.
+/// A doubly linked list through the headers' links, in which the first one's `previous` is the last.
 class unit_list {
 public:
     unit_header* front() const noexcept { return first_; }
     bool empty() const noexcept { return first_ == nullptr; }
 
+    /// Nobody but `h` is here. Requires: it is.
+    bool is_only(const unit_header* h) const noexcept { return h == first_ && h->next == nullptr; }
+
     void push_front(unit_header* h) noexcept
     {
         h->next = first_;
-        h->previous = nullptr;
-        (first_ != nullptr ? first_->previous : last_) = h;
+        h->previous = first_ != nullptr ? first_->previous : h;
+        if (first_ != nullptr) first_->previous = h;
         first_ = h;
     }
 
     void push_back(unit_header* h) noexcept
     {
         h->next = nullptr;
-        h->previous = last_;
-        (last_ != nullptr ? last_->next : first_) = h;
-        last_ = h;
+        h->previous = first_ != nullptr ? first_->previous : h;
+        (first_ != nullptr ? h->previous->next : first_) = h;
+        first_->previous = h;
     }
 
     void remove(unit_header* h) noexcept
     {
-        (h->previous != nullptr ? h->previous->next : first_) = h->next;
-        (h->next != nullptr ? h->next->previous : last_) = h->previous;
+        unit_header* const next = h->next;
+        (h != first_ ? h->previous->next : first_) = next;
+        if (next != nullptr)
+            next->previous = h->previous;
+        else if (first_ != nullptr)
+            first_->previous = h->previous;
     }
 
 private:
     unit_header* first_ = nullptr;
-    unit_header* last_ = nullptr;
 };
 
 } // namespace binmalloc::detail

@@ -56,7 +56,7 @@ public:
             full_.remove(s);
             available_.push_front(s);
         }
-        if (s->countdown == 0 && (s->next != nullptr || s->previous != nullptr)) {
+        if (s->countdown == 0 && !available_.is_only(s)) {
             available_.remove(s);
             const unsigned units = unmake_slab(s);
             pages.release_units(s, units);
