@@ -97,7 +97,7 @@ other_legs=(windows_clang aarch64_4k aarch64_16k aarch64_64k s390x armhf riscv64
 long_legs=(long long_fuzz)
 # Assertions on, optimized only as far as it saves time. Warnings are for the other legs: instrumented
 # code has false ones.
-checked=(-DCMAKE_BUILD_TYPE=Debug -DBINMALLOC_WERROR=OFF)
+checked=(-DCMAKE_BUILD_TYPE=Debug -DBINMALLOC_WERROR=OFF -DBINMALLOC_TEST_SCALE=0.5)
 # What the leg gcc repeats as often as is useful.
 shorter=(-DBINMALLOC_TEST_SCALE=0.3)
 # Debian's package of the library is for one target, that of its source for all.
