@@ -33,6 +33,23 @@ constexpr unsigned find_bit(unsigned position, unsigned limit, Word word) noexce
     return found < limit ? found : limit;
 }
 
+/// Where the run of bits set in `word(i)` that ends before `position` begins, not below `floor`.
+template <class Word>
+constexpr unsigned find_run_start(unsigned position, unsigned floor, Word word) noexcept
+{
+    while (position > floor) {
+        const unsigned last = position - 1;
+        const bitmap_word clear_below = ~word(last / 64) & word_mask(0, last % 64 + 1);
+        if (clear_below != 0) {
+            const unsigned start =
+                last / 64 * 64 + static_cast<unsigned>(std::bit_width(clear_below));
+            return start > floor ? start : floor;
+        }
+        position = last / 64 * 64;
+    }
+    return floor;
+}
+
 /// The bits of `low` at which `count` set bits begin, in `low` or on into `high`; 1 <= count <= 64.
 constexpr bitmap_word run_starts(bitmap_word low, bitmap_word high, unsigned count) noexcept
 {
@@ -119,27 +136,7 @@ public:
         return find_bit(position, limit, [this](unsigned i) { return ~words_[i]; });
     }
 
-    /// Where the run of set bits that ends before `position` begins, not below `floor`.
-    constexpr unsigned run_start(unsigned position, unsigned floor) const noexcept
-    {
-        while (position > floor) {
-            const unsigned last = position - 1;
-            const bitmap_word clear_below = ~words_[last / 64] & word_mask(0, last % 64 + 1);
-            if (clear_below != 0) {
-                const unsigned start = last / 64 * 64 + floor_log2_64(clear_below) + 1;
-                return start > floor ? start : floor;
-            }
-            position = last / 64 * 64;
-        }
-        return floor;
-    }
-
 private:
-    static constexpr unsigned floor_log2_64(bitmap_word w) noexcept
-    {
-        return static_cast<unsigned>(std::bit_width(w)) - 1;
-    }
-
     bitmap_word words_[Bits / 64]{};
 };
 

@@ -25,12 +25,11 @@
 
 #include <binmalloc/bitmap.hpp>
 #include <binmalloc/geometry.hpp>
+#include <binmalloc/units.hpp>
 
 #include <new>
 
 namespace binmalloc::detail {
-
-struct cache_base;
 
 /// A free block: its first word is a link.
 struct block {
@@ -48,32 +47,6 @@ BINMALLOC_LINK void set_in_order(block*& place, block* b) noexcept
 BINMALLOC_LINK block* next_of(const block* b) noexcept { return b->next; }
 BINMALLOC_INLINE void link(block* b, block* next) noexcept { set_in_order(b->next, next); }
 
-enum class unit_kind : std::uint8_t {
-    none,     ///< not the start of anything that was handed out
-    slab,     ///< first unit of a slab
-    interior, ///< further unit of a slab; `distance` units after its first
-    span,     ///< first unit of a span in a region
-    huge,     ///< a span with a mapping of its own
-};
-
-/// What a slab's and a span's header have in common. Written by whoever holds the unit when it is
-/// handed out and taken back, constant while a block in it lives: so any thread may read it then.
-struct unit_header {
-    /// The cache whose thread may free here without further questions, compared on every free. Null,
-    /// which no thread's cache is, for all that needs a closer look: interior units, spans, 4-byte
-    /// blocks.
-    const cache_base* owner;
-    /// The cache that the slab or (in an arena) the span belongs to; null for other spans.
-    cache_base* home;
-    unit_header* next;
-    unit_header* previous;
-    unit_kind kind;
-    std::uint8_t distance;
-    std::uint8_t bin;
-    bool available;           ///< slab: in its home's list of slabs with free blocks
-    std::uint32_t block_size; ///< slab: bytes; spans: 0
-};
-
 /// Free blocks, last freed first. The list ends in `end`, which is its own successor.
 struct free_list {
     block* free = &end;
@@ -88,6 +61,7 @@ struct alignas(header_size) slab : unit_header, free_list {
     std::uint16_t carved;   ///< blocks that have been on the free list at least once
 };
 static_assert(sizeof(slab) == header_size);
+static_assert(sizeof(free_unit) <= header_size);
 
 struct alignas(header_size) span : unit_header {
     std::size_t bytes;         ///< usable
@@ -97,7 +71,7 @@ struct alignas(header_size) span : unit_header {
 static_assert(sizeof(span) == header_size);
 
 /// Says that an address really is a region; one value per layout of this file.
-inline constexpr std::uint64_t region_magic = 0x62696e6d616c0003;
+inline constexpr std::uint64_t region_magic = 0x62696e6d616c0004;
 
 using unit_bitmap = bitmap<units_per_region>;
 
@@ -120,6 +94,8 @@ struct region {
     unit_bitmap free;
     unit_bitmap dirty;        ///< written since the OS last gave or took the memory
     unit_bitmap aging;        ///< free and dirty already when the trimmer came by
+    run_index<free_unit_list> free_runs;
+    run_index<unit_list> reusable_runs; ///< of units that are free and dirty
 };
 
 inline constexpr unsigned first_unit = static_cast<unsigned>(
@@ -183,45 +159,6 @@ inline span* make_span(unit_header* place, unit_kind kind, std::size_t bytes) no
     s->bytes = bytes;
     return s;
 }
-
-/// A doubly linked list through the headers' links, in which the first one's `previous` is the last.
-class unit_list {
-public:
-    unit_header* front() const noexcept { return first_; }
-    bool empty() const noexcept { return first_ == nullptr; }
-
-    /// Nobody but `h` is here. Requires: it is.
-    bool is_only(const unit_header* h) const noexcept { return h == first_ && h->next == nullptr; }
-
-    void push_front(unit_header* h) noexcept
-    {
-        h->next = first_;
-        h->previous = first_ != nullptr ? first_->previous : h;
-        if (first_ != nullptr) first_->previous = h;
-        first_ = h;
-    }
-
-    void push_back(unit_header* h) noexcept
-    {
-        h->next = nullptr;
-        h->previous = first_ != nullptr ? first_->previous : h;
-        (first_ != nullptr ? h->previous->next : first_) = h;
-        first_->previous = h;
-    }
-
-    void remove(unit_header* h) noexcept
-    {
-        unit_header* const next = h->next;
-        (h != first_ ? h->previous->next : first_) = next;
-        if (next != nullptr)
-            next->previous = h->previous;
-        else if (first_ != nullptr)
-            first_->previous = h->previous;
-    }
-
-private:
-    unit_header* first_ = nullptr;
-};
 
 } // namespace binmalloc::detail
 

@@ -3,9 +3,10 @@
 // Layer: page allocator. Not thread safe: the page allocator's lock is held. No system calls here.
 //
 // Free units are bits; a free span is a run of them, so neighbours coalesce by being neighbours.
-// Regions are listed by the length of their longest free run (an upper bound, made exact whenever a
-// search fails), as powers of two: a search looks first where it just fits and takes the tightest of
-// the first runs that are long enough, memory that was in use before untouched memory.
+// Regions are listed by the length of their longest free run (an upper bound, corrected whenever a
+// search fails), as powers of two: a search looks first where it just fits and takes the tightest run
+// that is long enough, memory that was in use before untouched memory. For short spans an index of
+// the runs by their lengths has it; for long or aligned ones the bits are searched.
 #ifndef BINMALLOC_REGION_SET_HPP
 #define BINMALLOC_REGION_SET_HPP
 
@@ -52,6 +53,7 @@ public:
         r->free_units = unit_count - first_unit;
         r->longest = r->free_units;
         r->lowest = first_unit;
+        r->free_runs.add(header_at(r, first_unit), r->free_units);
         reserved_bytes_ += unit_count * unit_size;
         r->next_all = all_;
         if (all_ != nullptr) all_->previous_all = r;
@@ -70,9 +72,8 @@ public:
             for (region *r = bins_[bin], *next; r != nullptr; r = next) {
                 next = r->next;
                 if (r->longest < count) continue;
-                const unsigned first = search(r, count, alignment);
-                if (first == r->unit_count) continue;
-                const unit_run run{r, first, count};
+                const unit_run run{r, search(r, count, alignment), count};
+                if (run.first == r->unit_count) continue;
                 if (count > most_clean && clean_units(run) > most_clean) continue;
                 zeroed = take(run);
                 return run;
@@ -153,6 +154,7 @@ public:
         } else {
             run.where->dirty_units += run.count;
             dirty_units_ += run.count;
+            join(run.where->reusable_runs, run, reusable{run.where});
         }
         insert(run);
     }
@@ -175,6 +177,19 @@ private:
     // Spans from here on (4 MiB) are worth a look at all places: faulting in the pages of a clean one
     // takes far longer.
     static constexpr unsigned first_large = 256;
+
+    // The words of the units that are free, and of those that are free and dirty.
+    struct all_free {
+        const region* where;
+        bitmap_word operator()(unsigned i) const noexcept { return where->free.word(i); }
+    };
+    struct reusable {
+        const region* where;
+        bitmap_word operator()(unsigned i) const noexcept
+        {
+            return where->free.word(i) & where->dirty.word(i);
+        }
+    };
 
     // So many places are compared.
     static constexpr unsigned most_compared = 32;
@@ -244,6 +259,7 @@ private:
             const auto last = static_cast<unsigned>(align_down(end, alignment));
             if (first >= last) continue;
             const unit_run run{r, first, last - first};
+            leave_indexes(run);
             r->free.clear(run.first, run.count);
             r->free_units -= run.count;
             r->dirty_units -= run.count;
@@ -261,14 +277,18 @@ private:
 
     unsigned search(region* r, unsigned count, unsigned alignment) noexcept
     {
+        if (alignment == 1 && count < first_inexact) {
+            const unit_header* h = r->reusable_runs.tightest(count);
+            if (h == nullptr) h = r->free_runs.tightest(count);
+            if (h != nullptr) return unit_of(h);
+            set_longest(r, count - 1);
+            return r->unit_count;
+        }
         if (r->dirty_units >= count) {
-            const unsigned first = scan(r, count, alignment, [r](unsigned i) {
-                return r->free.word(i) & r->dirty.word(i);
-            });
+            const unsigned first = scan(r, count, alignment, reusable{r});
             if (first != r->unit_count) return first;
         }
-        const unsigned first =
-            scan(r, count, alignment, [r](unsigned i) { return r->free.word(i); });
+        const unsigned first = scan(r, count, alignment, all_free{r});
         if (first == r->unit_count) {
             unsigned longest = 0;
             each_free_run(r, [&longest](unsigned begin, unsigned end) {
@@ -304,6 +324,50 @@ private:
         return best;
     }
 
+    // Effects: units join the others of an index: their run with the neighbours that are in it is one.
+    // Before the bitmaps, of which `word` gives the words, say so. Returns: its length.
+    template <class List, class Word>
+    static unsigned join(run_index<List>& index, const unit_run& run, Word word) noexcept
+    {
+        region* r = run.where;
+        const unsigned end = run.first + run.count;
+        const unsigned all_begin = find_run_start(run.first, first_unit, word);
+        const unsigned all_end = run_end(r, end, word);
+        if (all_begin != run.first) index.remove(header_at(r, all_begin), run.first - all_begin);
+        if (all_end != end) index.remove(header_at(r, end), all_end - end);
+        index.add(header_at(r, all_begin), all_end - all_begin);
+        return all_end - all_begin;
+    }
+
+    // Effects: units leave an index, as far as they are in it. Before the bitmaps say so.
+    template <class List, class Word>
+    static void leave(run_index<List>& index, const unit_run& run, Word word) noexcept
+    {
+        region* r = run.where;
+        const unsigned end = run.first + run.count;
+        for (unsigned at = run.first; (at = find_bit(at, end, word)) != end;) {
+            const unsigned all_begin = at == run.first ? find_run_start(at, first_unit, word) : at;
+            const unsigned all_end = run_end(r, at, word);
+            index.remove(header_at(r, all_begin), all_end - all_begin);
+            if (all_begin < at) index.add(header_at(r, all_begin), at - all_begin);
+            if (all_end > end) index.add(header_at(r, end), all_end - end);
+            at = all_end < end ? all_end : end;
+        }
+    }
+
+    template <class Word>
+    static unsigned run_end(const region* r, unsigned unit, Word word) noexcept
+    {
+        return find_bit(unit, r->unit_count, [word](unsigned i) { return ~word(i); });
+    }
+
+    // Effects: free units are so no longer.
+    static void leave_indexes(const unit_run& run) noexcept
+    {
+        leave(run.where->free_runs, run, all_free{run.where});
+        leave(run.where->reusable_runs, run, reusable{run.where});
+    }
+
     static std::size_t clean_units(const unit_run& run) noexcept
     {
         return run.count - run.where->dirty.population(run.first, run.count);
@@ -313,6 +377,7 @@ private:
     bool take(const unit_run& run) noexcept
     {
         region* r = run.where;
+        leave_indexes(run);
         unsigned dirty = 0;
         each_word(run.first, run.count, [r, &dirty](unsigned i, bitmap_word m, unsigned n) {
             const bitmap_word was_dirty = r->dirty.word(i);
@@ -333,12 +398,11 @@ private:
     void insert(const unit_run& run) noexcept
     {
         region* r = run.where;
+        const unsigned length = join(r->free_runs, run, all_free{r});
         r->free.set(run.first, run.count);
         r->free_units += run.count;
         if (run.first < r->lowest) r->lowest = run.first;
-        const unsigned begin = r->free.run_start(run.first, r->lowest);
-        const unsigned end = r->free.next_clear(run.first + run.count, r->unit_count);
-        if (end - begin > r->longest) set_longest(r, end - begin);
+        if (length > r->longest) set_longest(r, length);
     }
 
     void set_longest(region* r, unsigned longest) noexcept

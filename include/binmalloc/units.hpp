@@ -1,0 +1,146 @@
+// binmalloc: what units have in their headers, lists of units, and runs of them by length.
+//
+// Layer: page allocator. Not thread safe.
+#ifndef BINMALLOC_UNITS_HPP
+#define BINMALLOC_UNITS_HPP
+
+#include <binmalloc/bits.hpp>
+
+#include <type_traits>
+
+namespace binmalloc::detail {
+
+struct cache_base;
+
+enum class unit_kind : std::uint8_t {
+    none,     ///< not the start of anything that was handed out
+    slab,     ///< first unit of a slab
+    interior, ///< further unit of a slab; `distance` units after its first
+    span,     ///< first unit of a span in a region
+    huge,     ///< a span with a mapping of its own
+};
+
+/// What a slab's and a span's header have in common. Written by whoever holds the unit when it is
+/// handed out and taken back, constant while a block in it lives: so any thread may read it then.
+struct unit_header {
+    /// The cache whose thread may free here without further questions, compared on every free. Null,
+    /// which no thread's cache is, for all that needs a closer look: interior units, spans, 4-byte
+    /// blocks.
+    const cache_base* owner;
+    /// The cache that the slab or (in an arena) the span belongs to; null for other spans.
+    cache_base* home;
+    unit_header* next;
+    unit_header* previous;
+    unit_kind kind;
+    std::uint8_t distance;
+    std::uint8_t bin;
+    bool available;           ///< slab: in its home's list of slabs with free blocks
+    std::uint32_t block_size; ///< slab: bytes; spans: 0
+};
+
+/// The header of a unit that begins a run of free units.
+struct free_unit : unit_header {
+    free_unit* next_run;
+    free_unit* previous_run;
+};
+
+/// A doubly linked list through these members, in which the first one's `previous` is the last.
+template <class T, T* T::*Next, T* T::*Previous>
+class linked_list {
+public:
+    T* front() const noexcept { return first_; }
+    bool empty() const noexcept { return first_ == nullptr; }
+
+    /// Nobody but `x` is here. Requires: it is.
+    bool is_only(const T* x) const noexcept { return x == first_ && x->*Next == nullptr; }
+
+    void push_front(T* x) noexcept
+    {
+        x->*Next = first_;
+        x->*Previous = first_ != nullptr ? first_->*Previous : x;
+        if (first_ != nullptr) first_->*Previous = x;
+        first_ = x;
+    }
+
+    void push_back(T* x) noexcept
+    {
+        x->*Next = nullptr;
+        x->*Previous = first_ != nullptr ? first_->*Previous : x;
+        (first_ != nullptr ? (x->*Previous)->*Next : first_) = x;
+        first_->*Previous = x;
+    }
+
+    void remove(T* x) noexcept
+    {
+        T* const next = x->*Next;
+        (x != first_ ? (x->*Previous)->*Next : first_) = next;
+        if (next != nullptr)
+            next->*Previous = x->*Previous;
+        else if (first_ != nullptr)
+            first_->*Previous = x->*Previous;
+    }
+
+private:
+    T* first_ = nullptr;
+};
+
+using unit_list = linked_list<unit_header, &unit_header::next, &unit_header::previous>;
+using free_unit_list = linked_list<free_unit, &free_unit::next_run, &free_unit::previous_run>;
+
+/// From this length on the lists of an index hold runs of several lengths.
+inline constexpr unsigned first_inexact = 56;
+
+/// Runs of units, each by the header of its first, by their lengths: a list for each of the short ones, and
+/// one for each power of two above. (Segregated fits, as in Wilson, Johnstone, Neely, Boles: Dynamic Storage
+/// Allocation, 1995.) Requires: no run is as long as 2^14 units.
+template <class List>
+class run_index {
+public:
+    void add(unit_header* first, unsigned length) noexcept
+    {
+        const unsigned i = list_of(length);
+        List& list = lists_[i];
+        auto* const run = static_cast<node*>(first);
+        if (list.empty() || run < list.front())
+            list.push_front(run);
+        else
+            list.push_back(run);
+        filled_ |= std::uint64_t{1} << i;
+    }
+
+    void remove(unit_header* first, unsigned length) noexcept
+    {
+        const unsigned i = list_of(length);
+        lists_[i].remove(static_cast<node*>(first));
+        if (lists_[i].empty()) filled_ &= ~(std::uint64_t{1} << i);
+    }
+
+    /// Returns: one of the shortest runs that are long enough; null: there is none. Of equals, one with a low
+    /// address, that memory may stay compact: it came below all others, or waits longest. Requires:
+    /// 0 < length < first_inexact.
+    unit_header* tightest(unsigned length) const noexcept
+    {
+        const std::uint64_t enough = filled_ & ~std::uint64_t{0} << list_of(length);
+        return enough != 0 ? lists_[std::countr_zero(enough)].front() : nullptr;
+    }
+
+private:
+    using node = std::remove_pointer_t<decltype(List().front())>;
+
+    static constexpr unsigned list_count = 64; // bits of a word
+
+    static constexpr unsigned list_of(unsigned length) noexcept
+    {
+        constexpr unsigned first_list = first_inexact - 1; // of several lengths
+        static_assert(first_list + 13 - floor_log2(first_inexact) == list_count - 1);
+        return length < first_inexact ? length - 1
+                                      : first_list + floor_log2(length) - floor_log2(first_inexact);
+    }
+
+    std::uint64_t filled_ = 0; // bit i: lists_[i] is not empty
+    List lists_[list_count];
+};
+
+} // namespace binmalloc::detail
+
+#endif
