@@ -10,6 +10,7 @@ result.
 - InContainers: an OwnProgram whose first arguments are a container and the allocator in its type.
 - GoogleBenchmark: nothing to do; its real times are the results.
 - Trace: no source, but the name of a program of programs.py, whose calls are recorded and replayed.
+- RealProgram: the same program itself, unchanged, from its start to its exit.
 """
 
 import functools
@@ -60,6 +61,22 @@ class Case:
         command = self.variants.get(allocator.name, self.command)
         usage, output = measuring.run_and_read(command, allocator.library, self.limit)
         return self.read(usage, output)
+
+
+@dataclass(frozen=True)
+class ProgramCase(Case):
+    """A process whose output must be the same on every allocator. `runner` runs it, as programs.py
+    says; `read` takes the sample."""
+
+    runner: Callable = measuring.run_command
+    outputs: set = field(default_factory=set)   # the digests that were seen
+
+    def run(self, allocator):
+        sample = self.runner(self.command, allocator.library, self.limit)
+        self.outputs.add(sample.digest)
+        if len(self.outputs) > 1:
+            raise measuring.RunFailed("its output differs from that of the first run")
+        return self.read(sample)
 
 
 def printed_results(output):
@@ -228,6 +245,36 @@ class Trace(Benchmark):
                      lambda _, output: printed_results(output), limit=300)]
 
 
+@dataclass(frozen=True)
+class RealProgram(Benchmark):
+    source: str = ""
+    program: str = ""
+
+    @property
+    def needs(self):
+        return programs.PROGRAMS[self.program].needs
+
+    def question(self):
+        return f"What does {self.program} take from its start to its exit, with all else that it does?"
+
+    def programs(self):
+        return [Program(name, "word_index.cpp", tuple(flags))
+                for name, flags in programs.own_builds([self.program]).items()]
+
+    def cases(self, name, quick):
+        program = programs.PROGRAMS[self.program].make(programs.Setup(library=None, quick=quick))
+        unchanged = program.variants[0].command
+        return [ProgramCase(name, unchanged, self.read, limit=300, runner=program.runner)]
+
+    @staticmethod
+    def read(sample):
+        return {Metric("wall", "s", is_detail=True): sample.wall_s,
+                Metric("user+sys", "s"): sample.cpu_s,
+                Metric("sys", "s", is_detail=True): sample.sys_s,
+                Metric("peak_rss", "MiB"): sample.max_rss_kib / 1024,
+                Metric("page_faults", "faults", is_detail=True): sample.minor_faults}
+
+
 BENCHMARKS = {
     "hello": OwnProgram("memory/hello.cpp"),
 
@@ -265,4 +312,5 @@ BENCHMARKS = {
     # g++ starts the compiler proper.
     **{f"trace_{name}": Trace(program=name, process="cc1plus" if name == "g++" else None)
        for name in programs.PROGRAMS},
+    **{f"program_{name}": RealProgram(program=name) for name in programs.PROGRAMS},
 }
