@@ -35,8 +35,11 @@ public:
 
     BINMALLOC_INLINE static void* allocate_block(bin_index bin, std::size_t size) noexcept
     {
-        if (block* b = pop(current_->active[bin])) [[likely]]
+        free_list* list = current_->active[bin];
+        if (block* b = pop(list)) [[likely]] {
+            if (size > table::fast_limit) prefetch(list->free);
             return b;
+        }
         return allocate_slow(bin, size);
     }
 

@@ -207,7 +207,7 @@ private:
                 promised_ -= size;
                 if (s != nullptr) {
                     huge_.add(s);
-                    this->note_need(size);
+                    this->allowance_.note_need(size, this->live_bytes());
                     return s;
                 }
             }
@@ -224,7 +224,8 @@ private:
         bool due;
         {
             guard held(lock_);
-            kept = s->bytes <= this->most_dirty() && huge_.keep(s, this->round());
+            kept = s->bytes <= this->allowance_.ceiling(this->live_bytes())
+                && huge_.keep(s, this->round());
             if (!kept) huge_.remove(s);
             due = this->trim_due();
         }

@@ -2,18 +2,16 @@
 //
 // Layer: page allocator. Thread safe with the default lock.
 //
-// Freed memory waits for reuse until it is older than the footprint's delay, or there is too much of
-// it; both are checked as the allocator is used. purge() does not wait. How much is too much is
-// learned, between the footprint's bounds: what was given back and is needed again at once raises the
-// allowance, what nobody needs for the delay lowers it. So a program that works through large amounts
-// again and again soon makes no system calls, and one that frees all it has, has given it back then.
-// The lock is never held across a system call that gives memory back: a run leaves the set first.
+// Freed memory waits for reuse until it is older than the footprint's delay, or there is more of it than
+// is allowed (allowance.hpp); both are checked as the allocator is used. purge() does not wait. The lock
+// is never held across a system call that gives memory back: a run leaves the set first.
 //
 // What is handed out and what waits for reuse together never pass the limit. A call that takes more
 // of the system's memory says so first (promise), and keeps to it or takes it back.
 #ifndef BINMALLOC_PAGE_STORE_HPP
 #define BINMALLOC_PAGE_STORE_HPP
 
+#include <binmalloc/allowance.hpp>
 #include <binmalloc/huge_mapping.hpp>
 #include <binmalloc/huge_set.hpp>
 #include <binmalloc/memory_checkers.hpp>
@@ -201,18 +199,8 @@ protected:
         if (held_bytes() > limit()) return {};
         const std::size_t clean_before = regions_.clean_taken();
         const unit_run run = regions_.acquire(count, alignment, units_below_limit(), zeroed);
-        note_need((regions_.clean_taken() - clean_before) * unit_size);
+        allowance_.note_need((regions_.clean_taken() - clean_before) * unit_size, live_bytes());
         return run;
-    }
-
-    // Under the lock: so much comes from the system. If as much was given back just now, that was too
-    // early.
-    void note_need(std::size_t bytes) noexcept
-    {
-        const std::size_t regretted = bytes < given_back_ ? bytes : given_back_;
-        given_back_ -= regretted;
-        allowance_ += regretted + regretted / 4;
-        if (allowance_ > most_dirty()) allowance_ = most_dirty();
     }
 
     BINMALLOC_SLOW unit_run acquire_from_new_region(unsigned count, unsigned alignment,
@@ -310,7 +298,7 @@ protected:
     // Under the lock. The clock is read at every 16th call only.
     bool trim_due() noexcept
     {
-        if (dirty_bytes() > dirty_limit()) shrinking_ = true;
+        if (dirty_bytes() > allowance_.limit(live_bytes())) shrinking_ = true;
         if (shrinking_ || aging_) return true;
         if (++calls_ % 16 != 0) return false;
         const std::uint64_t now = os::now_ms();
@@ -319,7 +307,7 @@ protected:
         aged_at_ = now;
         round_.store(round() + 1, std::memory_order_relaxed);
         aging_ = true;
-        given_back_ = 0;
+        allowance_.begin_round();
         return true;
     }
 
@@ -336,7 +324,7 @@ protected:
             bool scattered = false;
             {
                 guard held(lock_);
-                if (dirty_bytes() <= dirty_target()) shrinking_ = false;
+                if (dirty_bytes() <= allowance_.target(live_bytes())) shrinking_ = false;
                 const bool all = mode == trim_all || shrinking_;
                 if ((!all && !aging_) || frozen_) return;
                 idle = huge_.take_idle(all ? round() + 1 : round() - 1);
@@ -360,7 +348,7 @@ protected:
                     : run.first == 0                      ? run.where->dirty_units * unit_size
                                                           : run.bytes();
                 given += bytes;
-                if (mode == trim_aged) note_given_back(bytes, all);
+                if (mode == trim_aged) allowance_.note_given_back(bytes, all);
             }
             if (scattered)
                 use_huge_pages(run.where, run.where->unit_count * unit_size, false);
@@ -398,24 +386,10 @@ protected:
         return source::decommit(run.memory(), run.bytes());
     }
 
-    std::size_t most_dirty() const noexcept
-    {
-        const std::size_t share = live_bytes() / Footprint::dirty_divisor;
-        return share > Footprint::dirty_ceiling ? share : std::size_t{Footprint::dirty_ceiling};
-    }
-
-    std::size_t dirty_limit() const noexcept
-    {
-        const std::size_t most = most_dirty();
-        std::size_t least = live_bytes() / 8;
-        if (least < Footprint::dirty_floor) least = Footprint::dirty_floor;
-        const std::size_t wanted = allowance_ > least ? allowance_ : least;
-        return wanted < most ? wanted : most;
-    }
-
     mutable Lock lock_;
     region_set regions_;
     huge_set huge_;
+    allowance<Footprint> allowance_;
     std::size_t promised_ = 0;
 
 private:
@@ -423,22 +397,6 @@ private:
     bool within_limit(std::size_t bytes) const noexcept
     {
         return bytes == 0 || (bytes <= limit() && held_bytes() <= limit() - bytes);
-    }
-
-    // Below the limit, or each further free would be a system call.
-    std::size_t dirty_target() const noexcept
-    {
-        const std::size_t most = dirty_limit();
-        return most > Footprint::dirty_floor * 4 ? most - most / 8 : most / 2;
-    }
-
-    // Under the lock.
-    void note_given_back(std::size_t bytes, bool early) noexcept
-    {
-        if (early)
-            given_back_ += bytes;
-        else
-            allowance_ -= bytes < allowance_ ? bytes : allowance_;
     }
 
     static void use_huge_pages(region* r, std::size_t size, bool yes) noexcept
@@ -455,8 +413,6 @@ private:
     bool aging_ = false;         // a round of trimming has not come to its end
     bool frozen_ = false;        // a fork is on its way
     unsigned away_ = 0;          // runs that are out of the sets to be given back
-    std::size_t allowance_ = 0;  // what may wait, as far as was learned
-    std::size_t given_back_ = 0; // in this round, because there was too much
     std::atomic<std::uint32_t> round_{0};
     std::uint32_t calls_ = 0;
     std::uint64_t aged_at_ = 0;
