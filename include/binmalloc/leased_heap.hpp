@@ -37,6 +37,7 @@ public:
     {
         free_list* list = current_->active[bin];
         if (block* b = pop(list)) [[likely]] {
+            // Such blocks have often left the processor's cache: the next one's link is on its way.
             if (size > table::fast_limit) prefetch(list->free);
             return b;
         }
