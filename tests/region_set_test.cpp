@@ -23,7 +23,8 @@ class RegionSet : public testing::Test {
 protected:
     enum class state : std::uint8_t { live, clean, dirty };
 
-    static constexpr unsigned unit_count = (first_unit / 4 + 100) * 4; // whole pages of 64 KiB
+    // Whole pages of 64 KiB; a whole region where these are small.
+    static constexpr unsigned unit_count = std::min((first_unit / 4 + 100) * 4, units_per_region);
     static constexpr std::size_t any_number = SIZE_MAX;
 
     void SetUp() override
@@ -108,8 +109,13 @@ protected:
     {
         const std::size_t i = random.below(live.size());
         // Now and then a part, as when a span shrinks.
+        release_at(i, random.one_in(4) ? random.below(live[i].count) : 0, clean);
+    }
+
+    void release_at(std::size_t i, std::size_t kept_units, bool clean)
+    {
+        const auto kept = static_cast<unsigned>(kept_units);
         unit_run run = live[i];
-        const auto kept = static_cast<unsigned>(random.one_in(4) ? random.below(run.count) : 0);
         live[i].count = kept;
         if (kept == 0) live.erase(live.begin() + static_cast<std::ptrdiff_t>(i));
         run = {run.where, run.first + kept, run.count - kept};
@@ -188,7 +194,7 @@ TEST_F(RegionSet, takes_no_more_clean_units_than_it_may)
 TEST_F(RegionSet, gives_out_a_region_that_is_entirely_free)
 {
     acquire(100, 1);
-    release(false);
+    release_at(0, 0, false);
     const unit_run run = set.take_dirty(false, 1);
     EXPECT_EQ(run.first, 0U);
     EXPECT_EQ(run.count, unit_count);
