@@ -24,6 +24,7 @@
 #    include <csignal>
 #    include <cstddef>
 #    include <cstdint>
+#    include <cstdio>
 #    include <cstring>
 #    include <latch>
 #    include <memory>
@@ -301,7 +302,10 @@ TEST(ForkMemory, an_only_child_finds_what_busy_threads_had_free)
     for (std::size_t round = 0; round < scaled(25, 5); ++round) {
         const auto child = [&]() -> int {
             churning.free_all();
-            return heap::held_bytes_after_purge() < held_before + bound ? use_heap() : memory_lost;
+            const std::size_t held = heap::held_bytes_after_purge();
+            if (held < held_before + bound) return use_heap();
+            ::dprintf(STDERR_FILENO, "%zu bytes held, %zu before the fork\n", held, held_before);
+            return memory_lost;
         };
         EXPECT_EQ(in_child(child), none) << "round " << round;
         if (testing::Test::HasFailure()) break;
