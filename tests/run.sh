@@ -17,7 +17,7 @@ failures=() # in words, for the end of the output
 # Catches: wrong code, and everything a user would meet first: warnings, headers that don't compile
 # alone, packaging, examples, real programs on the preload library.
 leg_gcc() {
-    run_leg gcc gcc g++ -DBINMALLOC_TEST_SCALE=0.5 "-DBINMALLOC_STRESS_SEEDS=1;2;3"
+    run_leg gcc gcc g++ "${shorter[@]}" "-DBINMALLOC_STRESS_SEEDS=1;2;3"
 }
 
 # Catches: what only one compiler accepts, code that only one compiler happens to get right, and what
@@ -98,7 +98,7 @@ long_legs=(long long_fuzz)
 # Assertions on, optimized only as far as it saves time. Warnings are for the other legs: instrumented
 # code has false ones.
 checked=(-DCMAKE_BUILD_TYPE=Debug -DBINMALLOC_WERROR=OFF -DBINMALLOC_TEST_SCALE=0.5)
-# What the leg gcc repeats as often as is useful.
+# What takes time does so by its repetitions; the legs `long` have more of them.
 shorter=(-DBINMALLOC_TEST_SCALE=0.3)
 # Debian's package of the library is for one target, that of its source for all.
 own_googletest=(-DBINMALLOC_TEST_GOOGLETEST=/usr/src/googletest)
