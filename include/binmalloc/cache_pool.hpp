@@ -46,13 +46,18 @@ public:
             this->gate = &its_pool.gate;
             this->leasable = true;
             this->index = its_pool.index_of(*this);
-            if (this->index < its_pool.leasable()) {
-                this->stash = new (&stash_) span_stash;
-                its_pool.stashes.add(stash_, true);
-            }
             this->deactivate();
             this->use(its_pool.pages);
+            if (this->index >= its_pool.leasable()) {
+                this->made.store(true, std::memory_order_release);
+                return;
+            }
+            // A forked child may make it again, but must not find its stash half known.
+            while (!this->try_begin()) os::yield();
+            this->stash = new (&stash_) span_stash;
+            its_pool.stashes.add(stash_, true);
             this->made.store(true, std::memory_order_release);
+            this->end();
         }
 
         /// Effects: frees a block of another cache of the pool, sooner or later. As a fast path does,
@@ -109,8 +114,11 @@ public:
             with_idle(home, [&home] { home.collect(); });
         }
 
+        friend cache_pool;
+
         std::size_t held_back_ = 0; // bytes in outboxes, approximately
         span_stash stash_;
+        bool interrupted_ = false; // busy at the fork, not only about to find the gate closed
     };
 
     /// Returns: a new pool, or null.
@@ -284,7 +292,7 @@ public:
     {
         gate.close();
         const std::uint64_t deadline = os::now_ms() + fork_patience_ms;
-        while (any_busy() && os::now_ms() < deadline) os::yield();
+        while (look_for_busy() && os::now_ms() < deadline) os::yield();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.lock();
         for (std::uint32_t i = 0; i < size_; ++i) at(i).tiny.lock().lock();
         stashes.freeze();
@@ -301,7 +309,7 @@ public:
     }
 
     /// Effects: in a forked child, whose one thread has `own`, frees the leases of the threads that are
-    /// not there, and their guests. A cache that was busy at that moment is set aside for ever.
+    /// not there, and their guests. A cache that was interrupted is set aside for ever.
     void inherit(const cache_base* own) noexcept
     {
         pages.inherit();
@@ -310,7 +318,8 @@ public:
             const std::uint64_t bit = std::uint64_t{1} << (i % 64);
             if (&m == own) continue;
             if (m.stash != nullptr) m.stash->inherit();
-            if (m.busy.exchange(false, std::memory_order_relaxed)) {
+            m.end();
+            if (m.interrupted_) {
                 free_leases_[i / 64].fetch_and(~bit, std::memory_order_relaxed);
                 continue;
             }
@@ -337,6 +346,7 @@ public:
     {
         bool quiet = known && !pages.lock().is_held() && !guests_lock_.is_held()
             && !stashes.lock().is_held();
+        look_for_busy();
         for (std::uint32_t i = 0; i < size_; ++i) {
             if (i >= leasable() && at(i).lock.is_held()) quiet = false;
             if (at(i).tiny.lock().is_held()) quiet = false;
@@ -371,12 +381,16 @@ private:
 
     static bool is_at_rest(const member& m) noexcept { return m.made.load() && !m.busy.load(); }
 
-    // One look at all: whoever becomes busy later sees that the gate is closed.
-    bool any_busy() noexcept
+    // Returns: whether a cache is interrupted if the fork comes now. One look at all: whoever becomes
+    // busy later sees that the gate is closed, and changes nothing.
+    bool look_for_busy() noexcept
     {
         bool any = false;
-        for (std::uint32_t i = 0; i < leasable(); ++i)
-            any = any || at(i).busy.load(std::memory_order_seq_cst);
+        for (std::uint32_t i = 0; i < leasable(); ++i) {
+            member& m = at(i);
+            m.interrupted_ = m.busy.load(std::memory_order_seq_cst);
+            any = any || m.interrupted_;
+        }
         return any;
     }
 

@@ -8,24 +8,26 @@
  *   with_idle          a look into the idle cache, by both: try_lock(), busy, gate; if that is closed
  *                      it backs out, and does not wait
  *   proctype forker    forks one at a time: gate closed; passes over the flags of all leasable caches
- *                      until one pass finds none set; locks every shared cache and the page allocator;
- *                      fork; unlocks; gate open
+ *                      until one pass finds none set, or its patience ends; locks every shared cache and
+ *                      the page allocator; fork; unlocks; gate open
  *
  * One step is one access to memory that others see, in sequential consistency: a flag that is set by
  * a plain store, whose effect others see after the load of the gate, is the mutation
  * GATE_BEFORE_FLAG.
  *
- * Proved: at the fork nobody is inside a leasable cache, a shared one or the page allocator; nobody
- * is in a cache with another; no deadlock; everybody comes to the end (with a fair scheduler).
+ * Proved: at the fork nobody is inside a shared cache or the page allocator, or inside a leasable one
+ * that the child does not set aside; it sets none aside if patience did not end; nobody is in a cache
+ * with another; no deadlock; everybody comes to the end (with a fair scheduler).
  *
  * Mutations, each of which must be an error:
  *   GATE_BEFORE_FLAG    the flag is set after the gate was looked at
  *   NO_SECOND_LOOK      who waited for the gate goes in without a new look at it
- *   SINGLE_PASS         the forker goes on after one pass, whatever that found
+ *   NOTHING_ASIDE       the child also uses what was busy when patience ended
  *   NO_GATE_AT_IDLE     who looks into the idle cache does not look at the gate
  *   WAITS_INSIDE        who does waits for the gate, instead of backing out
  *   LOCKS_FIRST         the forker locks the page allocator before its passes
  *   FORKS_AT_ONCE       two threads fork at the same time
+ *   CHILD_READS_FLAGS   the child sets aside what is flagged at the fork, not at the last pass
  */
 #ifdef LIVENESS
 #define LESSEES 1
@@ -156,6 +158,7 @@ proctype forker()
 {
     byte i;
     bit any;
+    bit interrupted[CACHES];
 #ifndef FORKS_AT_ONCE
     lock(forking);
 #endif
@@ -167,26 +170,30 @@ proctype forker()
     ::
         any = 0;
         for (i : 0 .. CACHES - 1) {
-            if
-            :: busy[i] == 1 -> any = 1
-            :: busy[i] == 0
-            fi
+            d_step { interrupted[i] = busy[i]; any = any || interrupted[i] }
         }
-#ifdef SINGLE_PASS
-        break
-#else
         if
         :: any == 0 -> break
         :: any == 1
+        :: any == 1 -> break /* patience ends */
         fi
-#endif
     od;
     lock(shared_held);
 #ifndef LOCKS_FIRST
     lock(pages_held);
 #endif
     atomic { /* fork() */
-        for (i : 0 .. CACHES - 1) { assert(inside[i] == 0) }
+        for (i : 0 .. CACHES - 1) {
+#ifdef CHILD_READS_FLAGS
+            interrupted[i] = busy[i];
+#endif
+#ifdef NOTHING_ASIDE
+            interrupted[i] = 0;
+#endif
+            assert(inside[i] == 0 || interrupted[i]);
+            assert(any || !interrupted[i]);
+            interrupted[i] = 0
+        }
         assert(inside_shared == 0 && inside_pages == 0)
     }
     pages_held = 0;

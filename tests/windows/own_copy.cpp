@@ -3,6 +3,8 @@
 //   unload           the DLL is unloaded, and its blocks are still there
 //   threads_outlive  so do threads that have used it
 //   rounds           it is loaded and unloaded again and again, at no loss
+//   ends             the process ends while threads are in both heaps, again and again
+//   ends_locked      it ends while a thread has a lock that the DLL's end waits for
 // The second argument is the DLL. Exits with 0, or says what is wrong.
 #include <binmalloc/binmalloc.hpp>
 
@@ -19,6 +21,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -42,6 +46,7 @@ public:
         find(deallocate, "plugin_deallocate");
         find(live, "plugin_live");
         find(purge, "plugin_purge");
+        find(lock, "plugin_lock");
     }
     void unload() { require(::FreeLibrary(handle_) != 0, "FreeLibrary"); }
 
@@ -49,6 +54,7 @@ public:
     plugin_deallocate_function* deallocate = nullptr;
     plugin_live_function* live = nullptr;
     plugin_purge_function* purge = nullptr;
+    plugin_lock_function* lock = nullptr;
 
 private:
     template <class Function>
@@ -173,6 +179,72 @@ void rounds(const char* path)
     require(memory_in_use().resident < resident + 8 * mib, "each round leaves memory behind");
 }
 
+constexpr DWORD status_thread_is_terminating = 0xc000004b;
+
+// Ends with the process, wherever they are.
+void allocate_without_end(const plugin& other, std::atomic<std::size_t>& steps)
+{
+    for (std::size_t me = 0; me < 4; ++me) {
+        std::thread([&steps, other, me] {
+            random_source random(seed() + me);
+            for (;; ++steps) {
+                const std::size_t size = size_of_block(random);
+                binmalloc::deallocate(opaque(binmalloc::allocate(size)));
+                other.deallocate(opaque(other.allocate(size)));
+            }
+        }).detach();
+    }
+}
+
+void end_in_the_middle(const plugin& other)
+{
+    static std::atomic<std::size_t> steps = 0;
+    allocate_without_end(other, steps);
+    while (steps < 1000) std::this_thread::yield();
+    other.deallocate(opaque(other.allocate(100)));
+}
+
+void end_locked(const plugin& other)
+{
+    std::atomic<bool> locked = false;
+    std::thread([&locked, other] {
+        other.lock();
+        locked = true;
+        for (;;) ::Sleep(1000);
+    }).detach();
+    while (!locked) std::this_thread::yield();
+}
+
+// Returns: the status that such a process ends with.
+DWORD status_of(const char* program, const char* mode, const char* library)
+{
+    std::string command = "\"" + std::string(program) + "\" " + mode + " \"" + library + "\"";
+    STARTUPINFOA startup{};
+    startup.cb = sizeof startup;
+    PROCESS_INFORMATION child{};
+    // Wine refuses now and then.
+    for (int tries = 0; child.hProcess == nullptr && tries < 5; ++tries)
+        ::CreateProcessA(program, command.data(), nullptr, nullptr, TRUE, 0, nullptr, nullptr,
+                         &startup, &child);
+    require(child.hProcess != nullptr, "CreateProcess");
+    const bool ended = ::WaitForSingleObject(child.hProcess, 20000) == WAIT_OBJECT_0;
+    if (!ended) ::TerminateProcess(child.hProcess, 1);
+    require(ended, "a process does not end");
+    DWORD status = 1;
+    ::GetExitCodeProcess(child.hProcess, &status);
+    ::CloseHandle(child.hThread);
+    ::CloseHandle(child.hProcess);
+    return status;
+}
+
+void ends(const char* program, const char* library)
+{
+    for (std::size_t i = 0; i < scaled(200, 20); ++i) {
+        const DWORD status = status_of(program, "end_in_the_middle", library);
+        require(status == 0 || status == status_thread_is_terminating, "a process ends otherwise");
+    }
+}
+
 } // namespace
 
 int main(int count, char** arguments)
@@ -183,6 +255,17 @@ int main(int count, char** arguments)
         rounds(arguments[2]);
         return 0;
     }
+    char program[MAX_PATH];
+    ::GetModuleFileNameA(nullptr, program, MAX_PATH);
+    if (std::strcmp(mode, "ends") == 0) {
+        ends(program, arguments[2]);
+        return 0;
+    }
+    if (std::strcmp(mode, "ends_locked") == 0) {
+        require(status_of(program, "end_locked", arguments[2]) == status_thread_is_terminating,
+                "the process ends otherwise");
+        return 0;
+    }
     plugin other(arguments[2]);
     if (std::strcmp(mode, "exchange") == 0)
         exchange(other);
@@ -190,6 +273,10 @@ int main(int count, char** arguments)
         unload(other);
     else if (std::strcmp(mode, "threads_outlive") == 0)
         threads_outlive(other);
+    else if (std::strcmp(mode, "end_in_the_middle") == 0)
+        end_in_the_middle(other);
+    else if (std::strcmp(mode, "end_locked") == 0)
+        end_locked(other);
     else
         require(false, "unknown mode");
     return 0;

@@ -16,4 +16,7 @@ mkdir -p "$WINEPREFIX"
 if "$tools/wineserver" -p600 </dev/null >/dev/null 2>&1; then
     "$tools/wine64" wineboot --init </dev/null >/dev/null 2>&1
 fi
-exec "$tools/wine64" "$@"
+"$tools/wine64" "$@"
+status=$?
+[ $status -eq 0 ] || echo "wine.sh: $1 ends with status $status" >&2
+exit $status

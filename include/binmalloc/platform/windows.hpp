@@ -31,6 +31,8 @@ __declspec(dllimport) unsigned long __stdcall GetActiveProcessorCount(unsigned s
 __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 __declspec(dllimport) int __stdcall SwitchToThread(void);
 __declspec(dllimport) unsigned long __stdcall GetCurrentThreadId(void);
+__declspec(dllimport) void* __stdcall GetCurrentProcess(void);
+__declspec(dllimport) int __stdcall TerminateProcess(void*, unsigned int);
 __declspec(dllimport) unsigned long __stdcall TlsAlloc(void);
 __declspec(dllimport) int __stdcall TlsFree(unsigned long);
 __declspec(dllimport) int __stdcall TlsSetValue(unsigned long, void*);
@@ -69,6 +71,7 @@ inline constexpr unsigned short all_processor_groups = 0xffff;
 inline constexpr unsigned long fls_out_of_indexes = 0xffffffff;
 inline constexpr unsigned long tls_out_of_indexes = 0xffffffff;
 inline constexpr unsigned long std_error_handle = static_cast<unsigned long>(-12);
+inline constexpr unsigned int status_thread_is_terminating = 0xc000004b;
 struct memory_information {
     void* base;
     void* reservation;
@@ -120,13 +123,25 @@ struct extended_parameter {
 };
 using virtual_alloc2_function = void* __stdcall(void* process, void* p, std::size_t, unsigned long,
                                                 unsigned long, extended_parameter*, unsigned long);
-// Null in systems before Windows 10 1803, and before this program or library is initialised: whoever
-// looks for it waits for the loader, which may hold a thread that waits for a lock of the heap.
+using shutdown_query = unsigned char __stdcall();
+
+// Null before this program or library is initialised (whoever looks for a function waits for the loader,
+// which may hold a thread that waits for a lock of the heap), and where the system has no such function,
+// as before Windows 10 1803.
 inline constinit std::atomic<virtual_alloc2_function*> virtual_alloc2{nullptr};
-inline const bool virtual_alloc2_sought = [] {
+inline constinit std::atomic<shutdown_query*> shutdown_in_progress{nullptr};
+inline const bool functions_sought = [] {
     virtual_alloc2 = find<virtual_alloc2_function>("kernelbase.dll", "VirtualAlloc2");
+    shutdown_in_progress = find<shutdown_query>("ntdll.dll", "RtlDllShutdownInProgress");
     return true;
 }();
+
+/// No thread is left but this one.
+inline bool process_is_ending() noexcept
+{
+    shutdown_query* const query = shutdown_in_progress.load(std::memory_order_relaxed);
+    return query != nullptr && query() != 0;
+}
 
 // Null: not possible this way.
 inline void* reserve_aligned(std::size_t size, std::size_t alignment) noexcept
@@ -244,7 +259,15 @@ inline void pause() noexcept
 
 inline void yield() noexcept { SwitchToThread(); }
 
-inline void rest() noexcept { SwitchToThread(); }
+// Where a process ends, the system ends its other threads first, wherever they are; what is left of the
+// first one are the destructors of libraries. A lock that is held then stays so. The system's own locks
+// end the process at such a place, with this status, and so do ours.
+inline void rest() noexcept
+{
+    if (win::process_is_ending())
+        TerminateProcess(GetCurrentProcess(), win::status_thread_is_terminating);
+    SwitchToThread();
+}
 
 inline std::uint64_t now_ms() noexcept { return GetTickCount64(); }
 
@@ -314,7 +337,8 @@ private:
 };
 #endif
 
-/// A fibre-local slot: its callback runs at the end of each thread that set it.
+/// A fibre-local slot: its callback runs at the end of each thread that set it, but for the one that
+/// ends the process.
 class thread_exit_key {
 public:
     /// Effects: from now on `(*Callback)(argument)` runs at the end of every thread that calls arm().
@@ -351,7 +375,7 @@ private:
     template <void (**Callback)(void*)>
     static void __stdcall call(void* argument)
     {
-        (*Callback)(argument);
+        if (!win::process_is_ending()) (*Callback)(argument);
     }
 
     unsigned long index_ = win::fls_out_of_indexes;
@@ -364,10 +388,8 @@ inline bool library_is_unloaded() noexcept
     constexpr unsigned long by_address_uncounted = 4 | 2;
     HINSTANCE__* self = nullptr;
     HINSTANCE__* const program = GetModuleHandleA(nullptr);
-    auto* const shutdown_in_progress = win::find<unsigned char __stdcall(void)>(
-        "ntdll.dll", "RtlDllShutdownInProgress");
     return GetModuleHandleExA(by_address_uncounted, &own, &self) != 0 && self != program
-        && shutdown_in_progress != nullptr && shutdown_in_progress() == 0;
+        && !win::process_is_ending();
 }
 
 struct fork_handlers {

@@ -1,0 +1,140 @@
+// The cache pool by itself: its leases, and what a forked child inherits of them.
+#include <binmalloc/binmalloc.hpp>
+
+#include "support/scale.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <set>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace binmalloc::detail;
+using binmalloc::default_footprint;
+using binmalloc::os_pages;
+
+using table = size_class_table<binmalloc::default_policy::size_classes>;
+using pages_type = binmalloc::basic_page_allocator<os_pages, default_footprint>;
+using pool_type = cache_pool<table, pages_type, os_pages, default_footprint>;
+using member = pool_type::member;
+
+constexpr bin_index some_bin = table::search(100, 1);
+
+class CachePool : public testing::Test {
+protected:
+    void SetUp() override { ASSERT_NE(pool, nullptr); }
+    ~CachePool() override
+    {
+        if (pool != nullptr) pool->destroy();
+    }
+
+    /// All leases that are to be had.
+    std::vector<member*> acquire_all()
+    {
+        std::vector<member*> all;
+        while (member* const m = pool->acquire_lease()) all.push_back(m);
+        return all;
+    }
+    void end(member* m)
+    {
+        ASSERT_TRUE(m->try_begin());
+        pool->end_lease(m);
+    }
+    std::size_t count_leases()
+    {
+        const std::vector<member*> all = acquire_all();
+        EXPECT_EQ(std::set(all.begin(), all.end()).size(), all.size()) << "leased twice";
+        for (member* const m : all) end(m);
+        return all.size();
+    }
+    /// As in a thread's slow path.
+    static void use(member* m)
+    {
+        ASSERT_TRUE(m->try_begin());
+        void* const block = m->refill(some_bin);
+        ASSERT_NE(block, nullptr);
+        m->deallocate(slab_of(static_cast<binmalloc::detail::block*>(block)), block);
+        m->end();
+    }
+
+    pool_type* const pool = pool_type::create();
+};
+
+TEST_F(CachePool, leases_are_many_and_come_back)
+{
+    const std::vector<member*> all = acquire_all();
+    EXPECT_EQ(all.size(), 3 * binmalloc::os::cpu_count());
+    for (member* const m : all) use(m);
+    end(all.front());
+    EXPECT_EQ(pool->acquire_lease(), all.front());
+    for (member* const m : all) end(m);
+    EXPECT_EQ(count_leases(), all.size());
+}
+
+TEST_F(CachePool, a_child_has_the_leases_of_threads_that_only_looked_at_the_gate)
+{
+    const std::size_t leases = count_leases();
+    member* const own = pool->acquire_lease();
+    member* const other = pool->acquire_lease();
+    use(own);
+    use(other);
+    pool->freeze();
+    EXPECT_FALSE(other->try_begin()) << "the gate is closed";
+    other->busy = true; // the moment before it knows
+    pool->thaw();
+    pool->inherit(own);
+    EXPECT_EQ(acquire_all().size(), leases - 1) << "the own one is in use";
+    use(other);
+}
+
+TEST_F(CachePool, a_child_leaves_alone_what_a_thread_was_changing)
+{
+    const std::size_t leases = count_leases();
+    member* const own = pool->acquire_lease();
+    member* const other = pool->acquire_lease();
+    use(own);
+    ASSERT_TRUE(other->try_begin());
+    pool->freeze(); // when its patience is at its end
+    pool->thaw();
+    pool->inherit(own);
+    const std::vector<member*> all = acquire_all();
+    EXPECT_EQ(all.size(), leases - 2);
+    EXPECT_EQ(std::set(all.begin(), all.end()).count(other), 0U);
+}
+
+TEST_F(CachePool, a_child_without_handlers_leaves_alone_what_is_busy)
+{
+    const std::size_t leases = count_leases();
+    member* const own = pool->acquire_lease();
+    member* const quiet = pool->acquire_lease();
+    member* const busy = pool->acquire_lease();
+    use(quiet);
+    ASSERT_TRUE(busy->try_begin());
+    EXPECT_TRUE(pool->recover(true, own));
+    EXPECT_EQ(acquire_all().size(), leases - 2);
+    use(quiet);
+}
+
+TEST_F(CachePool, no_cache_is_made_while_a_process_forks)
+{
+    // A child that has half of it, and makes it again, would know its stash twice.
+    pool->freeze();
+    std::atomic<bool> made = false;
+    std::thread other([&] {
+        member* const m = pool->acquire_lease();
+        made = true;
+        end(m);
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_FALSE(made);
+    pool->thaw();
+    other.join();
+    EXPECT_TRUE(made);
+}
+
+} // namespace
