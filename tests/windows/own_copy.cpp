@@ -222,11 +222,10 @@ DWORD status_of(const char* program, const char* mode, const char* library)
     STARTUPINFOA startup{};
     startup.cb = sizeof startup;
     PROCESS_INFORMATION child{};
-    // Wine refuses now and then.
-    for (int tries = 0; child.hProcess == nullptr && tries < 5; ++tries)
-        ::CreateProcessA(program, command.data(), nullptr, nullptr, TRUE, 0, nullptr, nullptr,
-                         &startup, &child);
-    require(child.hProcess != nullptr, "CreateProcess");
+    require(::CreateProcessA(program, command.data(), nullptr, nullptr, TRUE, 0, nullptr, nullptr,
+                             &startup, &child)
+                != 0,
+            "CreateProcess");
     const bool ended = ::WaitForSingleObject(child.hProcess, 20000) == WAIT_OBJECT_0;
     if (!ended) ::TerminateProcess(child.hProcess, 1);
     require(ended, "a process does not end");
