@@ -314,3 +314,6 @@ BENCHMARKS = {
        for name in programs.PROGRAMS},
     **{f"program_{name}": RealProgram(program=name) for name in programs.PROGRAMS},
 }
+
+# A second for each allocator, or not far from one, however small their inputs.
+SLOW = {f"program_{name}" for name in ("redis", "perl", "lua", "jq", "g++")}

@@ -13,12 +13,13 @@ EXIT_NOT_READY = 3
 
 class Parser(argparse.ArgumentParser):
     """For `command`, which runs things of the kind `what`, all of them or those it is told, and
-    writes `files` into the folder `out` of the build tree."""
+    writes `files` into the folder `out` of the build tree. --quick leaves out those that are `slow`,
+    unless it is told."""
 
-    def __init__(self, command, description, what, names, out, files, quick_rounds):
+    def __init__(self, command, description, what, names, out, files, quick_rounds, slow=()):
         super().__init__(prog=command, description=description,
                          epilog=f"{what}s: {', '.join(names)}")
-        self.what, self.names, self.quick_rounds = what, names, quick_rounds
+        self.what, self.names, self.quick_rounds, self.slow = what, names, quick_rounds, slow
         rounds = f"{quick_rounds} round{'s' if quick_rounds > 1 else ''}"
         self.add_argument("--quick", action="store_true", help=f"small inputs, {rounds}")
         self.add_argument("--rounds", type=int, metavar="N",
@@ -40,7 +41,9 @@ class Parser(argparse.ArgumentParser):
         unknown = [name for name in chosen if name not in self.names]
         if unknown:
             self.error(f"unknown: {' '.join(unknown)}; there are: {' '.join(self.names)}")
-        setattr(arguments, self.what, chosen or list(self.names))
+        everything = [name for name in self.names
+                      if not (arguments.quick and name in self.slow)]
+        setattr(arguments, self.what, chosen or everything)
         return arguments
 
 

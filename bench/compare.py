@@ -8,7 +8,7 @@ import building
 import command_line
 import comparison
 import measuring
-from benchmarks import BENCHMARKS, TYPED
+from benchmarks import BENCHMARKS, SLOW, TYPED
 from progress import Progress
 
 
@@ -23,7 +23,7 @@ def parse_arguments():
     parser = command_line.Parser(
         "compare.sh", "Compares allocators with each other: glibc's, binmalloc, and its peers.",
         "benchmark", BENCHMARKS, "comparison", "results.json, results.md and report.html",
-        quick_rounds=1)
+        quick_rounds=1, slow=SLOW)
     parser.add_argument("--lib", type=named_library, action="append", default=[],
                         metavar="NAME=PATH", help="one more library to compare; may be repeated")
     return parser.parse()

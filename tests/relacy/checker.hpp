@@ -4,10 +4,12 @@
 #pragma GCC system_header // g++ warns of much in Relacy itself
 
 // Relacy makes macros of keywords and of the orders: the library's headers come first.
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <new>
 #include <string_view>
 
@@ -40,7 +42,20 @@ using rl::mo_seq_cst;
 namespace binmalloc::os {
 inline void pause() noexcept { rl::yield(1, $); }
 inline void rest() noexcept { rl::yield(1, $); }
+inline void yield() noexcept { rl::yield(1, $); }
 inline void local_barrier() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline std::uintptr_t thread_id() noexcept { return 1 + rl::thread_index(); }
+// No page of its own for what needs one.
+inline std::size_t page_size() noexcept { return 4096; }
+inline void* reserve(std::size_t, std::size_t) noexcept { return nullptr; }
+inline bool commit(void*, std::size_t) noexcept { return false; }
+inline bool clear_on_fork(void*, std::size_t) noexcept { return false; }
+inline void release(void*, std::size_t) noexcept {}
+[[noreturn]] inline void fatal(const char* what, const void*) noexcept
+{
+    RL_ASSERT(what == nullptr);
+    std::terminate();
+}
 } // namespace binmalloc::os
 
 namespace binmalloc_test {
