@@ -1,4 +1,4 @@
-// How threads end here: by the callback of a fibre-local slot, whoever has made them.
+// How threads end here: by a TLS callback, whoever has made them; and that fibres are not threads.
 #include <binmalloc/binmalloc.hpp>
 
 #include "support/filled_block.hpp"
@@ -153,6 +153,80 @@ TEST(WindowsThreadEnd, of_threads_that_allocate_in_callbacks_before_and_after_th
     expect_nothing_is_lost(threads, [] { run_plain_thread(works_in_callback); });
     ::FlsFree(fls_index);
     EXPECT_GE(last_words.load(), threads + 2 * cache_count());
+}
+
+// --- fibres: threads have leases, whatever runs on them ---------------------------------------------
+
+/// A fibre of this thread, which works once and switches back.
+class fibre {
+public:
+    fibre() : thread_(::ConvertThreadToFiber(nullptr)), fibre_(::CreateFiber(0, body, this)) {}
+    ~fibre() { ::ConvertFiberToThread(); }
+    fibre(const fibre&) = delete;
+    fibre& operator=(const fibre&) = delete;
+
+    void run() { ::SwitchToFiber(fibre_); }
+    void remove() { ::DeleteFiber(fibre_); } // any thread
+
+private:
+    static void WINAPI body(void* self)
+    {
+        work(8);
+        ::SwitchToFiber(static_cast<fibre*>(self)->thread_);
+    }
+
+    void* thread_;
+    void* fibre_;
+};
+
+const void* cache_of_this_thread()
+{
+    void* const block = binmalloc::allocate(100);
+    const void* const home = binmalloc::detail::header_of(block)->home;
+    binmalloc::deallocate(block);
+    return home;
+}
+
+TEST(WindowsFibres, of_threads_that_end)
+{
+    expect_nothing_is_lost(scaled(1000, 100), [] {
+        run_thread([] {
+            fibre one;
+            one.run();
+            one.remove();
+            work(9);
+        });
+    });
+}
+
+TEST(WindowsFibres, that_go_leave_the_lease_to_their_thread)
+{
+    run_thread([] {
+        fibre one;
+        one.run();
+        const void* const mine = cache_of_this_thread();
+        one.remove();
+        EXPECT_EQ(cache_of_this_thread(), mine);
+        run_thread([mine] { EXPECT_NE(cache_of_this_thread(), mine); });
+        EXPECT_EQ(cache_of_this_thread(), mine);
+    });
+}
+
+TEST(WindowsFibres, that_go_in_another_thread_take_no_lease_with_them)
+{
+    run_thread([] {
+        fibre one;
+        one.run();
+        const void* const mine = cache_of_this_thread();
+        run_thread([mine, &one] {
+            const void* const its = cache_of_this_thread();
+            EXPECT_NE(its, mine);
+            one.remove();
+            EXPECT_EQ(cache_of_this_thread(), its);
+        });
+        EXPECT_EQ(cache_of_this_thread(), mine);
+        run_thread([mine] { EXPECT_NE(cache_of_this_thread(), mine); });
+    });
 }
 
 } // namespace

@@ -36,10 +36,7 @@ __declspec(dllimport) int __stdcall TerminateProcess(void*, unsigned int);
 __declspec(dllimport) unsigned long __stdcall TlsAlloc(void);
 __declspec(dllimport) int __stdcall TlsFree(unsigned long);
 __declspec(dllimport) int __stdcall TlsSetValue(unsigned long, void*);
-__declspec(dllimport) unsigned long __stdcall FlsAlloc(void(__stdcall*)(void*));
-__declspec(dllimport) int __stdcall FlsFree(unsigned long);
-__declspec(dllimport) int __stdcall FlsSetValue(unsigned long, void*);
-__declspec(dllimport) void* __stdcall FlsGetValue(unsigned long);
+__declspec(dllimport) void* __stdcall TlsGetValue(unsigned long);
 __declspec(dllimport) void* __stdcall GetStdHandle(unsigned long);
 __declspec(dllimport) int __stdcall WriteFile(void*, const void*, unsigned long, unsigned long*,
                                               _OVERLAPPED*);
@@ -68,8 +65,8 @@ inline constexpr std::size_t allocation_granularity = 65536;
 inline constexpr unsigned long page_noaccess = 0x01;
 inline constexpr unsigned long page_readwrite = 0x04;
 inline constexpr unsigned short all_processor_groups = 0xffff;
-inline constexpr unsigned long fls_out_of_indexes = 0xffffffff;
 inline constexpr unsigned long tls_out_of_indexes = 0xffffffff;
+inline constexpr unsigned long dll_thread_detach = 3;
 inline constexpr unsigned long std_error_handle = static_cast<unsigned long>(-12);
 inline constexpr unsigned int status_thread_is_terminating = 0xc000004b;
 struct memory_information {
@@ -337,16 +334,22 @@ private:
 };
 #endif
 
-/// A fibre-local slot: its callback runs at the end of each thread that set it, but for the one that
-/// ends the process.
+/// A slot of each thread's whose callback runs at the thread's end: in the module's TLS callbacks. (Those of
+/// fibre-local slots also run where a fibre is deleted, in whatever thread does that, while the thread that
+/// has set the slot goes on.) Not for the thread that ends the process.
 class thread_exit_key {
 public:
     /// Effects: from now on `(*Callback)(argument)` runs at the end of every thread that calls arm().
     template <void (**Callback)(void*)>
     bool create() noexcept
     {
-        index_ = FlsAlloc(call<Callback>);
-        return index_ != win::fls_out_of_indexes;
+        slot_ = TlsAlloc();
+        if (slot_ == win::tls_out_of_indexes) return false;
+        callback_ = call<Callback>;
+        const list_lock held;
+        next_ = first_;
+        first_ = this;
+        return true;
     }
 
     static constexpr bool may_call_calloc() noexcept { return false; }
@@ -354,32 +357,78 @@ public:
     /// Requires: argument != null. False: there will be no callback.
     bool arm(void* argument) noexcept
     {
-        return index_ != win::fls_out_of_indexes && FlsSetValue(index_, argument) != 0;
+        return slot_ != win::tls_out_of_indexes && TlsSetValue(slot_, argument) != 0;
     }
 
     /// Returns: what this thread is armed with; null: it is not.
     void* armed() const noexcept
     {
-        return index_ != win::fls_out_of_indexes ? FlsGetValue(index_) : nullptr;
+        return slot_ != win::tls_out_of_indexes ? TlsGetValue(slot_) : nullptr;
     }
 
-    /// Effects: there will be no callback any more, in no thread. (FlsFree itself makes one for each
-    /// thread that is armed, so they must be harmless by now.)
+    /// Effects: there will be no callback any more, in no thread.
     void destroy() noexcept
     {
-        if (index_ != win::fls_out_of_indexes) FlsFree(index_);
-        index_ = win::fls_out_of_indexes;
+        if (slot_ == win::tls_out_of_indexes) return;
+        const list_lock held;
+        thread_exit_key** link = &first_;
+        while (*link != this) link = &(*link)->next_;
+        *link = next_;
+        TlsFree(slot_);
+        slot_ = win::tls_out_of_indexes;
+    }
+
+    /// Effects: the calling thread's callbacks run. A TLS callback.
+    static void __stdcall at_thread_event(void*, unsigned long event, void*) noexcept
+    {
+        if (event != win::dll_thread_detach) return;
+        const list_lock held;
+        for (thread_exit_key* key = first_; key != nullptr; key = key->next_) {
+            void* const argument = TlsGetValue(key->slot_);
+            if (argument == nullptr) continue;
+            TlsSetValue(key->slot_, nullptr);
+            key->callback_(argument);
+        }
     }
 
 private:
     template <void (**Callback)(void*)>
-    static void __stdcall call(void* argument)
+    static void call(void* argument)
     {
-        if (!win::process_is_ending()) (*Callback)(argument);
+        (*Callback)(argument);
     }
 
-    unsigned long index_ = win::fls_out_of_indexes;
+    class list_lock {
+    public:
+        list_lock() noexcept
+        {
+            while (locked_.exchange(1, std::memory_order_acquire) != 0) rest();
+        }
+        ~list_lock() { locked_.store(0, std::memory_order_release); }
+        list_lock(const list_lock&) = delete;
+        list_lock& operator=(const list_lock&) = delete;
+    };
+
+    unsigned long slot_ = win::tls_out_of_indexes;
+    void (*callback_)(void*) = nullptr;
+    thread_exit_key* next_ = nullptr;
+
+    static inline constinit std::atomic<std::uint32_t> locked_{0};
+    static inline constinit thread_exit_key* first_ = nullptr;
 };
+
+// Each source file of a program or library has the callback; the first call of it does all. Their order is
+// that of the sections' names: this comes after the C++ library's, which destroys thread_locals.
+#if defined(_MSC_VER) && !defined(__clang__)
+#    pragma section(".CRT$XLY", long, read)
+#    pragma comment(linker, "/INCLUDE:_tls_used")
+#    pragma comment(linker, "/INCLUDE:binmalloc_at_thread_event")
+extern "C" __declspec(allocate(".CRT$XLY")) __declspec(selectany) const decltype(
+    &thread_exit_key::at_thread_event) binmalloc_at_thread_event = thread_exit_key::at_thread_event;
+#else
+__attribute__((section(".CRT$XLY"), used)) static const auto at_thread_event =
+    &thread_exit_key::at_thread_event;
+#endif
 
 /// In a library's destructors: they run because it is unloaded, the process goes on.
 inline bool library_is_unloaded() noexcept
