@@ -56,7 +56,7 @@
 #include <binmalloc/config.hpp>
 
 #if defined(_WIN32)
-#    include <binmalloc/platform/windows.hpp>
+#    include <binmalloc/platform/windows_threads.hpp>
 #else
 #    include <binmalloc/platform/posix.hpp>
 #endif
