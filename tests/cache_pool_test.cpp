@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstddef>
 #include <set>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -33,6 +34,12 @@ protected:
         if (pool != nullptr) pool->destroy();
     }
 
+    member* lease()
+    {
+        member* const m = pool->acquire_lease();
+        if (m == nullptr) throw std::runtime_error("no lease to be had");
+        return m;
+    }
     /// All leases that are to be had.
     std::vector<member*> acquire_all()
     {
@@ -79,8 +86,8 @@ TEST_F(CachePool, leases_are_many_and_come_back)
 TEST_F(CachePool, a_child_has_the_leases_of_threads_that_only_looked_at_the_gate)
 {
     const std::size_t leases = count_leases();
-    member* const own = pool->acquire_lease();
-    member* const other = pool->acquire_lease();
+    member* const own = lease();
+    member* const other = lease();
     use(own);
     use(other);
     pool->freeze();
@@ -95,8 +102,8 @@ TEST_F(CachePool, a_child_has_the_leases_of_threads_that_only_looked_at_the_gate
 TEST_F(CachePool, a_child_leaves_alone_what_a_thread_was_changing)
 {
     const std::size_t leases = count_leases();
-    member* const own = pool->acquire_lease();
-    member* const other = pool->acquire_lease();
+    member* const own = lease();
+    member* const other = lease();
     use(own);
     ASSERT_TRUE(other->try_begin());
     pool->freeze(); // when its patience is at its end
@@ -110,9 +117,9 @@ TEST_F(CachePool, a_child_leaves_alone_what_a_thread_was_changing)
 TEST_F(CachePool, a_child_without_handlers_leaves_alone_what_is_busy)
 {
     const std::size_t leases = count_leases();
-    member* const own = pool->acquire_lease();
-    member* const quiet = pool->acquire_lease();
-    member* const busy = pool->acquire_lease();
+    member* const own = lease();
+    member* const quiet = lease();
+    member* const busy = lease();
     use(quiet);
     ASSERT_TRUE(busy->try_begin());
     EXPECT_TRUE(pool->recover(true, own));
@@ -126,7 +133,7 @@ TEST_F(CachePool, no_cache_is_made_while_a_process_forks)
     pool->freeze();
     std::atomic<bool> made = false;
     std::thread other([&] {
-        member* const m = pool->acquire_lease();
+        member* const m = lease();
         made = true;
         end(m);
     });
