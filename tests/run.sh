@@ -66,10 +66,15 @@ leg_riscv64() { emulated_leg riscv64 riscv64-linux-gnu 4096; }
 
 # Catches: what Linux forgives or does not have: memory that is used before it is committed, that is
 # not given back, threads that end by another callback. Under Wine, which needs no display.
-leg_windows() { run_leg_for_windows windows x86_64-w64-mingw32-gcc-posix x86_64-w64-mingw32-g++-posix; }
+leg_windows() {
+    run_leg_for_windows windows x86_64-w64-mingw32-gcc-posix x86_64-w64-mingw32-g++-posix "$built_sooner"
+}
 
 # Catches: the same with native thread_local, which g++ emulates there.
-leg_windows_clang() { run_leg_for_windows windows_clang clang clang++; }
+leg_windows_clang() {
+    # Unoptimized, some programs would define a function of g++'s library a second time.
+    run_leg_for_windows windows_clang clang clang++ "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DNDEBUG"
+}
 
 # Catches: what another compiler, optimizer, standard or library makes of the same code.
 leg_gcc_11() { compiler_leg gcc_11 gcc-11 g++-11 20 -O0; }
@@ -162,7 +167,7 @@ run_leg_for_windows() {
     tests/windows/wine.sh cmd /c exit # else the first programs would wait for it, in their time
     run_leg "$@" "-DCMAKE_TOOLCHAIN_FILE=$PWD/tests/windows/toolchain.cmake" \
         "${own_googletest[@]}" -DBINMALLOC_TEST_USERS=OFF \
-        -DBINMALLOC_TEST_SCALE=0.1 -DBINMALLOC_STRESS_SECONDS=5 "$built_sooner"
+        -DBINMALLOC_TEST_SCALE=0.1 -DBINMALLOC_STRESS_SECONDS=5
     unset WINEPREFIX
 }
 
