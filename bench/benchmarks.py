@@ -315,5 +315,5 @@ BENCHMARKS = {
     **{f"program_{name}": RealProgram(program=name) for name in programs.PROGRAMS},
 }
 
-# A second for each allocator, or not far from one, however small their inputs.
+# What --quick leaves out, for its three minutes: the other programs show whether they work.
 SLOW = {f"program_{name}" for name in ("redis", "perl", "lua", "jq", "g++")}

@@ -104,7 +104,7 @@ checked=(-DCMAKE_BUILD_TYPE=Debug -DBINMALLOC_WERROR=OFF -DBINMALLOC_TEST_SCALE=
     -DBINMALLOC_STRESS_SECONDS=5)
 # What takes time does so by its repetitions; the legs `long` have more of them.
 shorter=(-DBINMALLOC_TEST_SCALE=0.15 -DBINMALLOC_STRESS_SECONDS=5)
-# Half of the compiler's time, in legs that are not about it.
+# Less of the compiler's time, in legs that are not about it.
 built_sooner="-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O0 -DNDEBUG"
 # Debian's package of the library is for one target, that of its source for all.
 own_googletest=(-DBINMALLOC_TEST_GOOGLETEST=/usr/src/googletest)
