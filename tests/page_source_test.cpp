@@ -29,11 +29,13 @@ template <std::size_t Page>
 struct large_pages : binmalloc::os_pages {
     static inline std::atomic<std::size_t> calls = 0;
     static inline std::atomic<std::size_t> violations = 0;
+    static inline std::atomic<std::size_t> most = SIZE_MAX; // in one piece
 
     static std::size_t page_size() noexcept { return Page; }
     static void* reserve(std::size_t size, std::size_t alignment) noexcept
     {
         check(nullptr, size);
+        if (size > most) return nullptr;
         return os_pages::reserve(size, alignment < Page ? Page : alignment);
     }
     static bool decommit(void* p, std::size_t size) noexcept
@@ -142,6 +144,12 @@ void use_whole_pages_alone()
 
 TEST(PageSource, whole_pages_of_16_kib) { use_whole_pages_alone<16 * kib>(); }
 TEST(PageSource, whole_pages_of_64_kib) { use_whole_pages_alone<64 * kib>(); }
+
+TEST(PageSource, whole_pages_where_address_space_is_short)
+{
+    large_pages<64 * kib>::most = binmalloc::detail::first_region_size - 1;
+    use_whole_pages_alone<64 * kib>();
+}
 
 #if defined(__unix__) || defined(__APPLE__)
 

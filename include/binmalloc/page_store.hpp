@@ -206,7 +206,8 @@ protected:
     BINMALLOC_SLOW unit_run acquire_from_new_region(unsigned count, unsigned alignment,
                                                     bool& zeroed) noexcept
     {
-        const std::size_t needed = (first_unit + count + alignment) * unit_size;
+        const std::size_t needed =
+            align_up((first_unit + count + alignment) * unit_size, source::page_size());
         for (const bool last_try : {false, true}) {
             bool refused = false;
             // Where address space is short, less than that will do. Where it has come to its end, each
