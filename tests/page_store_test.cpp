@@ -20,6 +20,12 @@ namespace {
 
 using namespace binmalloc_test;
 
+struct shared; // by the tests
+using counts = counting_pages<shared>;
+template <class Footprint>
+using heap_with = binmalloc::basic_heap<counting_policy<shared, Footprint>>;
+using heap = heap_with<binmalloc::default_footprint>;
+
 template <class Heap>
 std::vector<void*> blocks_of(std::size_t size, std::size_t bytes)
 {
@@ -40,41 +46,32 @@ void free_all(std::vector<void*>& blocks)
 
 // --- system calls
 
-/// A heap for each size.
-template <std::size_t Size>
-void use_again_and_again()
+void use_again_and_again(std::size_t size)
 {
-    struct tag;
-    using heap = binmalloc::basic_heap<counting_policy<tag>>;
-    const auto rounds = [](int n) {
+    heap::purge(); // what waits there counts too
+    const auto rounds = [size](int n) {
         for (int i = 0; i < n; ++i) {
-            void* const block = heap::allocate(Size);
+            void* const block = heap::allocate(size);
             ASSERT_NE(block, nullptr);
             heap::deallocate(block);
         }
     };
     rounds(2000);
-    const std::size_t before = counting_pages<tag>::calls;
+    const std::size_t before = counts::calls;
     rounds(5000);
-    EXPECT_EQ(counting_pages<tag>::calls, before) << "blocks of " << Size;
+    EXPECT_EQ(counts::calls, before) << "blocks of " << size;
 }
 
 TEST(PageStore, in_steady_state_no_size_needs_the_system)
 {
     if (sanitized) GTEST_SKIP() << "marking 100 MiB takes so long there that memory ages meanwhile";
-    use_again_and_again<20 * kib>();
-    use_again_and_again<64 * kib>();
-    use_again_and_again<256 * kib>();
-    use_again_and_again<1 * mib>();
-    use_again_and_again<8 * mib>();
-    use_again_and_again<40 * mib>();
-    use_again_and_again<100 * mib>();
+    for (const std::size_t size :
+         {20 * kib, 64 * kib, 256 * kib, 1 * mib, 8 * mib, 40 * mib, 100 * mib})
+        use_again_and_again(size);
 }
 
 TEST(PageStore, a_working_set_of_changing_sizes_needs_it_rarely)
 {
-    struct tag;
-    using heap = binmalloc::basic_heap<counting_policy<tag>>;
     random_source random(seed());
     constexpr std::size_t largest = std::min(4 * mib, binmalloc::detail::max_span_size);
     std::vector<void*> live(16);
@@ -87,25 +84,26 @@ TEST(PageStore, a_working_set_of_changing_sizes_needs_it_rarely)
         }
     };
     rounds(2000);
-    const std::size_t before = counting_pages<tag>::calls;
+    const std::size_t before = counts::calls;
     rounds(5000);
-    EXPECT_LE(counting_pages<tag>::calls - before, 50U);
+    EXPECT_LE(counts::calls - before, 50U);
     free_all<heap>(live);
 }
 
 // --- what stays behind
 
+/// On a heap of its own: what was needed before is kept.
 template <std::size_t Size>
 void use_once()
 {
     struct tag;
-    using heap = binmalloc::basic_heap<counting_policy<tag>>;
-    auto blocks = blocks_of<heap>(Size, 128 * mib);
-    free_all<heap>(blocks);
+    using fresh_heap = binmalloc::basic_heap<counting_policy<tag>>;
+    auto blocks = blocks_of<fresh_heap>(Size, 128 * mib);
+    free_all<fresh_heap>(blocks);
     // The floor, what the thread keeps near, and the slabs of the bin.
-    EXPECT_LE(heap::statistics().dirty, binmalloc::default_footprint::dirty_floor + 1 * mib)
+    EXPECT_LE(fresh_heap::statistics().dirty, binmalloc::default_footprint::dirty_floor + 1 * mib)
         << "blocks of " << Size;
-    EXPECT_LE(heap::statistics().live, 1 * mib) << "blocks of " << Size;
+    EXPECT_LE(fresh_heap::statistics().live, 1 * mib) << "blocks of " << Size;
 }
 
 TEST(PageStore, little_waits_after_everything_was_freed_though_no_call_follows)
@@ -118,55 +116,50 @@ TEST(PageStore, little_waits_after_everything_was_freed_though_no_call_follows)
 
 TEST(PageStore, what_is_needed_again_and_again_is_kept)
 {
-    struct tag;
-    using heap = binmalloc::basic_heap<counting_policy<tag>>;
     for (int phase = 0; phase < 6; ++phase) {
         auto blocks = blocks_of<heap>(700 * kib, 60 * mib);
         free_all<heap>(blocks);
     }
-    const std::size_t before = counting_pages<tag>::calls;
+    const std::size_t before = counts::calls;
     for (int phase = 0; phase < 4; ++phase) {
         auto blocks = blocks_of<heap>(700 * kib, 60 * mib);
         free_all<heap>(blocks);
     }
-    EXPECT_LE(counting_pages<tag>::calls - before, 4U) << "an aging round may come in between";
+    EXPECT_LE(counts::calls - before, 4U) << "an aging round may come in between";
 }
 
 struct impatient_footprint : binmalloc::default_footprint {
     static constexpr std::uint64_t purge_delay_ms = 10;
 };
+using impatient_heap = heap_with<impatient_footprint>;
 
 TEST(PageStore, what_was_needed_once_ages_while_the_heap_is_used)
 {
-    struct tag;
-    using heap = binmalloc::basic_heap<counting_policy<tag, impatient_footprint>>;
     for (int phase = 0; phase < 6; ++phase) {
-        auto blocks = blocks_of<heap>(700 * kib, 60 * mib);
-        free_all<heap>(blocks);
+        auto blocks = blocks_of<impatient_heap>(700 * kib, 60 * mib);
+        free_all<impatient_heap>(blocks);
     }
-    for (int i = 0; i < 200 && heap::statistics().dirty > 2 * mib; ++i) {
+    for (int i = 0; i < 200 && impatient_heap::statistics().dirty > 2 * mib; ++i) {
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
-        for (int k = 0; k < 300; ++k) heap::deallocate(heap::allocate(20 * kib));
+        for (int k = 0; k < 300; ++k) impatient_heap::deallocate(impatient_heap::allocate(20 * kib));
     }
-    EXPECT_LE(heap::statistics().dirty, 2 * mib);
+    EXPECT_LE(impatient_heap::statistics().dirty, 2 * mib);
     // The next time it is not taken for what is needed again and again.
-    auto blocks = blocks_of<heap>(700 * kib, 60 * mib);
-    free_all<heap>(blocks);
-    EXPECT_LE(heap::statistics().dirty, binmalloc::default_footprint::dirty_floor + 30 * mib);
+    auto blocks = blocks_of<impatient_heap>(700 * kib, 60 * mib);
+    free_all<impatient_heap>(blocks);
+    EXPECT_LE(impatient_heap::statistics().dirty, binmalloc::default_footprint::dirty_floor + 30 * mib);
 }
 
 TEST(PageStore, a_large_heap_is_made_of_few_regions)
 {
-    struct tag;
-    using heap = binmalloc::basic_heap<counting_policy<tag>>;
+    heap::purge();
     void* const first = heap::allocate(1);
     const std::size_t small = heap::statistics().reserved;
     EXPECT_LE(small, binmalloc::detail::first_region_size);
-    const std::size_t before = counting_pages<tag>::calls;
+    const std::size_t before = counts::calls;
     std::vector<void*> blocks;
     for (int i = 0; i < 200; ++i) blocks.push_back(heap::allocate(4 * mib));
-    EXPECT_LE(counting_pages<tag>::calls - before,
-              sizeof(void*) == 8 ? 10U : 300U); // 32-bit: each has a mapping
+    EXPECT_LE(counts::calls - before, sizeof(void*) == 8 ? 10U : 300U); // 32-bit: each has a mapping
     free_all<heap>(blocks);
     heap::deallocate(first);
     heap::purge();
@@ -200,30 +193,29 @@ TEST(PageStore, a_large_span_takes_the_tightest_place_that_was_in_use)
 struct lazy_footprint : impatient_footprint {
     static constexpr bool discard_lazily = true;
 };
+using lazy_heap = heap_with<lazy_footprint>;
 
 TEST(PageStore, discarded_memory_is_not_taken_for_zero)
 {
-    struct tag;
-    using heap = binmalloc::basic_heap<counting_policy<tag, lazy_footprint>>;
     for (int round = 0; round < 5; ++round) {
         std::vector<void*> blocks;
         for (int i = 0; i < 100; ++i) {
-            auto* const block = static_cast<unsigned char*>(heap::allocate_zeroed(300 * kib));
+            auto* const block = static_cast<unsigned char*>(lazy_heap::allocate_zeroed(300 * kib));
             ASSERT_NE(block, nullptr);
             ASSERT_TRUE(std::all_of(block, block + 300 * kib, [](unsigned char c) { return c == 0; }));
             fill(block, 300 * kib, 7);
             blocks.push_back(block);
         }
-        heap::deallocate(blocks.back());
+        lazy_heap::deallocate(blocks.back());
         blocks.pop_back();
         void* const between = blocks[50]; // so that its region stays
         blocks[50] = nullptr;
-        free_all<heap>(blocks);
-        heap::deallocate(between);
+        free_all<lazy_heap>(blocks);
+        lazy_heap::deallocate(between);
     }
-    EXPECT_GE(counting_pages<tag>::discards, 1U);
-    heap::purge();
-    EXPECT_EQ(heap::statistics().dirty, 0U);
+    EXPECT_GE(counts::discards, 1U);
+    lazy_heap::purge();
+    EXPECT_EQ(lazy_heap::statistics().dirty, 0U);
 }
 
 template <class Heap>
@@ -249,18 +241,16 @@ struct impatient_single_policy : binmalloc::single_cache_policy {
 
 TEST(BackgroundPurge, gives_everything_back_while_the_program_rests)
 {
-    struct tag;
     if (binmalloc::os::barrier_on_all_threads())
-        rest_with_background_purge<binmalloc::basic_heap<counting_policy<tag, impatient_footprint>>>();
+        rest_with_background_purge<impatient_heap>();
     rest_with_background_purge<binmalloc::basic_heap<impatient_single_policy>>();
 }
 
 // --- moving pages
 
-template <class Tag>
 bool pages_can_move()
 {
-    using pages = counting_pages<Tag>;
+    using pages = counts;
     const std::size_t size = 64 * kib;
     void* const from = pages::reserve(size, size);
     void* const to = pages::reserve(size, size);
@@ -274,9 +264,7 @@ bool pages_can_move()
 
 TEST(PageStore, a_large_span_that_cannot_grow_in_place_moves_its_pages)
 {
-    struct tag;
-    using heap = binmalloc::basic_heap<counting_policy<tag>>;
-    const bool can = pages_can_move<tag>();
+    const bool can = pages_can_move();
     for (const std::size_t old_size : {3 * mib, 9 * mib + 5, 60 * mib}) {
         void* block = heap::allocate(old_size);
         ASSERT_NE(block, nullptr);
@@ -315,7 +303,7 @@ TEST(PageStore, a_large_span_that_cannot_grow_in_place_moves_its_pages)
     }
     free_all<heap>(blocks);
     if (sizeof(void*) == 8) {
-        EXPECT_EQ(counting_pages<tag>::moves_out > 0, can);
+        EXPECT_EQ(counts::moves_out > 0, can);
     }
 }
 
@@ -324,33 +312,29 @@ TEST(PageStore, a_large_span_that_cannot_grow_in_place_moves_its_pages)
 struct huge_pages_footprint : binmalloc::default_footprint {
     static constexpr std::size_t huge_pages_from = 0;
 };
+using huge_heap = heap_with<huge_pages_footprint>;
 
 TEST(PageStore, huge_pages_are_asked_for_by_option_and_not_where_holes_were_made)
 {
-    struct tag;
-    struct other_tag;
-    using pages = counting_pages<tag>;
-    using heap = binmalloc::basic_heap<counting_policy<tag, huge_pages_footprint>>;
-    using other = binmalloc::basic_heap<counting_policy<other_tag>>;
-    auto others = blocks_of<other>(100 * kib, 100 * mib);
-    EXPECT_EQ(counting_pages<other_tag>::huge_pages_wanted, 0U) << "not by default";
-    free_all<other>(others);
+    auto others = blocks_of<heap>(100 * kib, 100 * mib);
+    EXPECT_EQ(counts::huge_pages_wanted, 0U) << "not by default";
+    free_all<heap>(others);
 
-    auto blocks = blocks_of<heap>(100 * kib, 20 * mib);
-    EXPECT_GE(pages::huge_pages_wanted, 1U);
-    EXPECT_EQ(pages::huge_pages_unwanted, 0U);
+    auto blocks = blocks_of<huge_heap>(100 * kib, 20 * mib);
+    EXPECT_GE(counts::huge_pages_wanted, 1U);
+    EXPECT_EQ(counts::huge_pages_unwanted, 0U);
     for (std::size_t i = 0; i < blocks.size(); i += 2) {
-        heap::deallocate(blocks[i]);
+        huge_heap::deallocate(blocks[i]);
         blocks[i] = nullptr;
     }
-    heap::purge();
-    EXPECT_GE(pages::huge_pages_unwanted, 1U);
+    huge_heap::purge();
+    EXPECT_GE(counts::huge_pages_unwanted, 1U);
     for (void* const block : blocks) {
         if (block != nullptr) {
             EXPECT_TRUE(holds_prefix(block, 4 * kib, 1));
         }
     }
-    free_all<heap>(blocks);
+    free_all<huge_heap>(blocks);
 }
 
 } // namespace
