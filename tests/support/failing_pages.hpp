@@ -111,7 +111,7 @@ public:
     bool happened() const noexcept { return refusals.load() != 0; }
 };
 
-// A heap for each test, new for each n: the very first calls of a heap must be able to fail, too.
+// A heap for each N: what one test leaves is not for the next.
 template <std::size_t N, bool Single>
 struct failing_policy : binmalloc::default_policy {
     using page_source = failing_pages;
