@@ -68,8 +68,22 @@ TEST(Allowance, never_passes_its_ceiling)
     a.note_given_back(1000 * mib, true);
     a.note_need(1000 * mib, live);
     EXPECT_EQ(a.limit(live), 100 * mib);
-    EXPECT_EQ(allowance::ceiling(1000 * mib), 500 * mib);
+    EXPECT_EQ(a.ceiling(1000 * mib), 500 * mib);
     EXPECT_EQ(a.limit(1000 * mib), 125 * mib);
+}
+
+TEST(Allowance, has_a_ceiling_by_what_lived_at_most_in_this_round_and_the_last)
+{
+    allowance a;
+    a.note_given_back(400 * mib, true);
+    a.note_need(400 * mib, 1000 * mib);
+    EXPECT_EQ(a.limit(live), 500 * mib);
+    a.begin_round();
+    a.note_need(0, live);
+    EXPECT_EQ(a.limit(live), 500 * mib);
+    a.begin_round();
+    EXPECT_EQ(a.limit(live), 100 * mib);
+    EXPECT_EQ(a.ceiling(1000 * mib), 500 * mib);
 }
 
 TEST(Allowance, a_round_of_giving_back_ends_below_it)

@@ -17,20 +17,19 @@ namespace binmalloc::detail {
 template <footprint_policy Footprint>
 class allowance {
 public:
-    /// So much may wait at the very most.
-    static constexpr std::size_t ceiling(std::size_t live) noexcept
+    /// So much may wait at the very most: what lives may be more again soon, so the most that lived in this
+    /// round and the last counts.
+    std::size_t ceiling(std::size_t live) const noexcept
     {
-        const std::size_t share = live / Footprint::dirty_divisor;
-        return share > Footprint::dirty_ceiling ? share : std::size_t{Footprint::dirty_ceiling};
+        const std::size_t most_live = largest(live, most_live_, most_live_before_);
+        return largest(most_live / Footprint::dirty_divisor, Footprint::dirty_ceiling);
     }
 
     /// So much may wait.
     std::size_t limit(std::size_t live) const noexcept
     {
         const std::size_t most = ceiling(live);
-        std::size_t least = live / 8;
-        if (least < Footprint::dirty_floor) least = Footprint::dirty_floor;
-        const std::size_t wanted = learned_ > least ? learned_ : least;
+        const std::size_t wanted = largest(learned_, live / 8, Footprint::dirty_floor);
         return wanted < most ? wanted : most;
     }
 
@@ -42,10 +41,11 @@ public:
         return most > Footprint::dirty_floor * 4 ? most - most / 8 : most / 2;
     }
 
-    /// Effects: takes note that so much comes from the system. If as much was given back just now, that
-    /// was too early.
+    /// Effects: takes note that so much comes from the system, and is live now. If as much was given back
+    /// just now, that was too early.
     void note_need(std::size_t bytes, std::size_t live) noexcept
     {
+        if (live > most_live_) most_live_ = live;
         const std::size_t regretted = bytes < given_back_ ? bytes : given_back_;
         given_back_ -= regretted;
         learned_ += regretted + regretted / 4;
@@ -63,9 +63,23 @@ public:
     }
 
     /// Effects: what is needed from now on has nothing to do with what was given back so far.
-    void begin_round() noexcept { given_back_ = 0; }
+    void begin_round() noexcept
+    {
+        given_back_ = 0;
+        most_live_before_ = most_live_;
+        most_live_ = 0;
+    }
 
 private:
+    template <class... Rest>
+    static constexpr std::size_t largest(std::size_t first, Rest... rest) noexcept
+    {
+        ((first = rest > first ? rest : first), ...);
+        return first;
+    }
+
+    std::size_t most_live_ = 0;        // in this round, as seen by who needed something
+    std::size_t most_live_before_ = 0; // in the last
     std::size_t learned_ = 0;
     std::size_t given_back_ = 0; // in this round, early
 };

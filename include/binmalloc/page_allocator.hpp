@@ -187,6 +187,7 @@ private:
         {
             guard held(lock_);
             s = this->held_bytes() <= this->limit() ? huge_.acquire(size, alignment) : nullptr;
+            if (s != nullptr) this->allowance_.note_need(0, this->live_bytes());
         }
         if (s != nullptr) {
             zeroed = false;

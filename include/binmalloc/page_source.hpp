@@ -67,8 +67,8 @@ struct default_footprint {
     static constexpr std::size_t dirty_floor =
         std::size_t{BINMALLOC_ADDRESS_SANITIZER ? 64 : 1} << 20;
 
-    /// The most that may wait for reuse: so many bytes, or the live size / dirty_divisor if that is
-    /// more.
+    /// The most that may wait for reuse: so many bytes, or the largest live size of about the last second
+    /// / dirty_divisor if that is more.
     static constexpr std::size_t dirty_ceiling = std::size_t{128} << 20;
     static constexpr std::size_t dirty_divisor = 1;
 
