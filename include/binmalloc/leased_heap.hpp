@@ -244,15 +244,20 @@ private:
                 return;
             }
         }
-        if (region_of(p)->magic != region_magic) [[unlikely]]
-            os::fatal("free of a pointer that is not from this heap", p);
         if (h->kind == unit_kind::span) {
+            // No memory but the heap's says that it is of the stash's pages.
             auto* s = static_cast<span*>(h);
             span_stash* stash = stash_for(s, p);
-            if (stash == nullptr || !stash->keep_quickly(s)) [[unlikely]]
-                deallocate_span(p, s);
-            return;
+            if (stash != nullptr && stash->keep_quickly(s)) [[likely]]
+                return;
         }
+        deallocate_checked(p, h);
+    }
+
+    BINMALLOC_OUTLINE static void deallocate_checked(void* p, unit_header* h) noexcept
+    {
+        if (region_of(p)->magic != region_magic) [[unlikely]]
+            os::fatal("free of a pointer that is not from this heap", p);
         const unit_header* unit = h;
         h = first_header(h);
         if (h->kind == unit_kind::slab) [[likely]] {
@@ -272,7 +277,10 @@ private:
                 }
             }
         }
-        deallocate_distant(p, h);
+        if (h->kind == unit_kind::span)
+            deallocate_span(p, static_cast<span*>(h));
+        else
+            deallocate_distant(p, h);
     }
 
     BINMALLOC_INLINE static void deallocate_as_guest(guest_type& g, slab* s, void* p) noexcept

@@ -139,7 +139,9 @@ inline unsigned unit_of(const unit_header* h) noexcept
 /// The memory of the unit that a header describes. Requires: not the boundary header.
 inline void* unit_memory(const unit_header* h) noexcept
 {
-    return offset(region_holding(h), unit_of(h) * unit_size);
+    // A header's offset, times so many, is its unit's.
+    const std::uintptr_t in_region = address_of(h) & (region_size - 1);
+    return offset(region_holding(h), in_region * (unit_size / header_size));
 }
 
 /// The page allocator that a unit came from. Requires: it is of that type.

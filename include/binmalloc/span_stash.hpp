@@ -280,10 +280,11 @@ private:
 
     BINMALLOC_INLINE void add(span* s, std::uint32_t units, std::uint32_t held_then) noexcept
     {
+        const std::uint32_t last = count_ + 1;
         s->kind = unit_kind::none;
-        ++count_;
-        first_[count_] = s;
-        units_[count_] = units;
+        first_[last] = s;
+        units_[last] = units;
+        count_ = last;
         set_held(held_then);
     }
 
