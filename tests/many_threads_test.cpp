@@ -364,11 +364,13 @@ TEST(ManyThreads, cancelled_threads_leave_nothing_behind)
 
 // --- threads that are stopped by a signal, as debuggers, collectors and profilers do
 
+std::atomic<bool> stop_wanted = false;
 sem_t has_stopped;
 sem_t may_go_on;
 
 extern "C" void stop_in_handler(int)
 {
+    if (!stop_wanted.exchange(false)) return; // it was sent again
     const int error = errno;
     sem_post(&has_stopped);
     while (sem_wait(&may_go_on) != 0) {}
@@ -394,12 +396,25 @@ protected:
 
     static void stop(std::thread& thread)
     {
-        pthread_kill(thread.native_handle(), SIGUSR1);
-        while (sem_wait(&has_stopped) != 0) {}
+        stop_wanted = true;
+        // The thread sanitizer delivers signals itself, and one in a hundred never.
+        do
+            pthread_kill(thread.native_handle(), SIGUSR1);
+        while (!has_stopped_after_a_second());
     }
     static void let_go_on() { sem_post(&may_go_on); }
 
 private:
+    static bool has_stopped_after_a_second()
+    {
+        const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+        while (sem_trywait(&has_stopped) != 0) { // macOS has no sem_timedwait
+            if (std::chrono::steady_clock::now() > limit) return false;
+            ::usleep(50);
+        }
+        return true;
+    }
+
     struct sigaction before_ {};
 };
 
