@@ -103,9 +103,12 @@ public:
     /// Any thread.
     void sample()
     {
-        const auto now = binmalloc::statistics();
-        raise(most_used_, now.live);
-        raise(most_waiting_, now.dirty);
+        // What threads move while the parts of the answer are read may be counted twice; but hardly so in
+        // two answers.
+        const auto one = binmalloc::statistics();
+        const auto other = binmalloc::statistics();
+        raise(most_used_, std::min(one.live, other.live));
+        raise(most_waiting_, std::min(one.dirty, other.dirty));
         if (!sanitized) raise(most_resident_, memory_in_use().resident);
     }
     void forget() { most_used_ = most_waiting_ = most_resident_ = 0; }
