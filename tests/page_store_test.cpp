@@ -70,8 +70,8 @@ TEST(PageStore, in_steady_state_no_size_needs_the_system)
         use_again_and_again(size);
 }
 
-/// Returns: how often the system is asked as random ones of `count` blocks are replaced, after as many
-/// replacements that are not counted.
+/// Returns: how often the system is asked while random ones of `count` blocks are replaced 5000 times,
+/// after 3000 replacements that do not count.
 std::size_t calls_of_replacements(std::size_t count, std::size_t least, std::size_t most)
 {
     random_source random(seed());
