@@ -68,7 +68,7 @@ protected:
     stash_budget budget;
     span_stash stash;
     std::vector<span> headers{many};
-    unit_header* first = headers.data();
+    span* first = headers.data();
 };
 
 TEST_F(SpanStash, gives_what_was_freed_last)
@@ -89,9 +89,37 @@ TEST_F(SpanStash, gives_the_front_of_the_tightest_that_is_long_enough)
     ASSERT_TRUE(keep(40, 2));
     EXPECT_EQ(take(6), at(20));
     EXPECT_EQ(take(8), at(0));
+    EXPECT_EQ(take(1), at(8)) << "what was left over last";
     EXPECT_EQ(take(1), at(26));
-    EXPECT_EQ(take(1), at(8));
     EXPECT_EQ(take(2), at(40));
+    EXPECT_EQ(stash.held(), 0U);
+}
+
+TEST_F(SpanStash, finds_the_tightest_of_long_ones)
+{
+    ASSERT_TRUE(keep(0, 60));
+    stash.missed(300, false);
+    ASSERT_TRUE(keep(100, 50));
+    ASSERT_TRUE(keep(200, 70));
+    EXPECT_EQ(take(50), at(100)) << "though it is not the last";
+    EXPECT_EQ(take(65), at(200));
+    EXPECT_EQ(take(61), nullptr);
+    EXPECT_EQ(take(35), at(0));
+    EXPECT_EQ(take(25), at(35));
+    EXPECT_EQ(stash.held(), 5U);
+}
+
+TEST_F(SpanStash, does_not_cut_up_what_is_little_longer_for_a_short_one)
+{
+    ASSERT_TRUE(keep(0, 4));
+    ASSERT_TRUE(keep(10, 6));
+    EXPECT_EQ(take(3), nullptr);
+    ASSERT_TRUE(keep(20, 9));
+    EXPECT_EQ(take(3), at(20));
+    EXPECT_EQ(take(5), at(23)) << "five are not so few";
+    EXPECT_EQ(take(4), at(0));
+    EXPECT_EQ(take(6), at(10));
+    EXPECT_EQ(take(1), at(28));
     EXPECT_EQ(stash.held(), 0U);
 }
 
@@ -105,18 +133,54 @@ TEST_F(SpanStash, joins_neighbours_in_any_order_when_that_is_needed)
     EXPECT_EQ(take(9), at(51));
 }
 
-TEST_F(SpanStash, has_room_for_a_few_runs)
+TEST_F(SpanStash, gives_each_span_once_however_many_there_are)
 {
-    for (unsigned i = 0; i < span_stash::capacity; ++i) ASSERT_TRUE(keep(i * 4, 2));
-    EXPECT_TRUE(stash.is_full());
-    EXPECT_FALSE(keep(200, 2));
-    EXPECT_EQ(take(2), at((span_stash::capacity - 1) * 4));
-    EXPECT_TRUE(keep(200, 2));
-    unsigned runs = 0;
-    stash.empty([&runs](unit_header* const*, const std::uint32_t*, unsigned count) { runs = count; });
-    EXPECT_EQ(runs, span_stash::capacity);
+    for (unsigned i = 0; i < 60; ++i) ASSERT_TRUE(keep(i * 3, 1));
+    std::vector<bool> given(many);
+    std::size_t spans = 0;
+    stash.empty([&](unit_header* const* spans_given, const std::uint32_t* units, unsigned count) {
+        for (unsigned i = 0; i < count; ++i) {
+            const auto place = static_cast<std::size_t>(static_cast<span*>(spans_given[i]) - first);
+            EXPECT_EQ(units[i], 1U);
+            EXPECT_FALSE(given[place]);
+            given[place] = true;
+        }
+        spans += count;
+    });
+    EXPECT_EQ(spans, 60U);
     EXPECT_EQ(stash.held(), 0U);
     EXPECT_EQ(take(1), nullptr);
+    stash.empty([](unit_header* const*, const std::uint32_t*, unsigned) { FAIL() << "nothing is left"; });
+}
+
+TEST_F(SpanStash, thins_out_where_there_is_most)
+{
+    for (unsigned i = 0; i < 12; ++i) ASSERT_TRUE(keep(i * 4, 3));
+    for (unsigned i = 0; i < 14; ++i) ASSERT_TRUE(keep(100 + i * 4, 2));
+    const span* one = make_span(at(300), unit_kind::span, unit_size);
+    EXPECT_FALSE(keep(300, 1));
+    EXPECT_TRUE(stash.is_full_for(one));
+    std::uint32_t given = 0;
+    stash.thin_out([&](unit_header* const*, const std::uint32_t* units, unsigned count) {
+        for (unsigned i = 0; i < count; ++i) {
+            EXPECT_EQ(units[i], 3U);
+            given += units[i];
+        }
+    });
+    EXPECT_EQ(given, 36U);
+    EXPECT_EQ(stash.held(), 28U);
+    EXPECT_FALSE(stash.is_full_for(one));
+    EXPECT_TRUE(keep(300, 1));
+    EXPECT_EQ(take(3), nullptr);
+    EXPECT_EQ(take(2), at(100 + 13 * 4));
+}
+
+TEST_F(SpanStash, is_not_thinned_out_for_what_takes_more_than_half_of_it)
+{
+    ASSERT_TRUE(keep(0, 40));
+    EXPECT_FALSE(keep(100, 33));
+    EXPECT_FALSE(stash.is_full_for(make_span(at(100), unit_kind::span, 33 * unit_size)));
+    EXPECT_TRUE(stash.is_full_for(make_span(at(100), unit_kind::span, 32 * unit_size)));
 }
 
 TEST_F(SpanStash, keeps_no_more_than_its_thread_has_asked_for)

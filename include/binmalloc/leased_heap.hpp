@@ -364,9 +364,9 @@ private:
     static bool keep_span(span_stash& stash, span* s) noexcept
     {
         if (stash.keep(s)) return true;
-        if (!stash.is_full()) return false;
+        if (!stash.is_full_for(s)) return false;
         const gate_scope scope;
-        pool_type::stash_set_type::release(stash);
+        pool_type::stash_set_type::thin_out(stash);
         return stash.keep(s);
     }
 

@@ -13,16 +13,14 @@
 // all the rest; only where the system has no such barrier there is one (os::local_barrier).
 // (Dice, Huang, Yang: Asymmetric Dekker Synchronization, 2001.)
 //
-// A stash holds a few runs of units, each with a span's header, but for its kind. A request takes the
-// run that was freed last if it is exactly right, else the front of the tightest. Neighbours are joined
-// only when that is needed. It holds no more than 1 MiB, or one span as large as the largest that its
-// thread has asked for lately: a thread that only frees must not hoard. Where threads compete, or one
-// often asks in vain, it is 4 MiB.
+// A stash holds no more than 1 MiB, or one span as large as the largest that its thread has asked for
+// lately: a thread that only frees must not hoard. Where threads compete, or one often asks in vain, it
+// is 4 MiB.
 #ifndef BINMALLOC_SPAN_STASH_HPP
 #define BINMALLOC_SPAN_STASH_HPP
 
 #include <binmalloc/platform/os.hpp>
-#include <binmalloc/region.hpp>
+#include <binmalloc/span_lists.hpp>
 #include <binmalloc/spinlock.hpp>
 
 #include <atomic>
@@ -55,8 +53,6 @@ private:
 
 class span_stash {
 public:
-    static constexpr unsigned capacity = 16; // runs
-
     /// Effects: makes the stash usable, for units of this page allocator.
     void open_for(const void* pages, stash_budget& budget) noexcept
     {
@@ -81,18 +77,16 @@ public:
     /// The page allocator whose units it takes.
     const void* pages() const noexcept { return pages_; }
 
-    /// Returns: a span of so many units, if it was the last that was freed; else null. Owner.
+    /// Returns: a span of so many units, if it was the last that was freed of its list; else null. Owner.
     BINMALLOC_INLINE span* take_last(std::size_t units) noexcept
     {
         const visit inside(*this);
         if (attention() != 0) [[unlikely]]
             return nullptr;
-        const std::uint32_t last = count_;
-        if (units_[last] != units) [[unlikely]]
-            return nullptr;
-        count_ = last - 1;
-        set_held(held() - units);
-        return live(first_[last]);
+        span* s = spans_.take_last(units);
+        if (s != nullptr) [[likely]]
+            set_held(held() - units);
+        return s;
     }
 
     /// Returns: a span of so many units; null: there are not so many side by side. Owner.
@@ -102,18 +96,11 @@ public:
         if (is_closed() || units > held()) return nullptr;
         const auto wanted = static_cast<std::uint32_t>(units);
         if (wanted > largest_) largest_ = wanted;
-        std::uint32_t place = tightest(wanted);
-        if (place == 0 && (!join() || (place = tightest(wanted)) == 0)) return nullptr;
-        span* s = static_cast<span*>(first_[place]);
-        if (units_[place] == wanted) {
-            drop(place);
-        } else {
-            units_[place] -= wanted;
-            first_[place] = describe(offset<unit_header>(s, wanted * header_size), units_[place]);
-            describe(s, wanted);
-        }
-        set_held(held() - wanted);
-        return live(s);
+        span* s = spans_.take_tightest(wanted);
+        if (s == nullptr && wanted > span_lists::few_units && spans_.join())
+            s = spans_.take_tightest(wanted);
+        if (s != nullptr) set_held(held() - wanted);
+        return s;
     }
 
     /// Effects: keeps a span that was freed. False: the stash must look closer, see keep(). Requires: it
@@ -123,10 +110,10 @@ public:
         const visit inside(*this);
         if (attention() != 0) [[unlikely]] // before anything that a thief changes is read
             return false;
-        const auto units = static_cast<std::uint32_t>(s->bytes / unit_size);
+        const std::uint32_t units = units_of(s);
         const std::uint32_t now = held_.load(std::memory_order_relaxed) + units;
         const std::uint32_t left = left_.load(std::memory_order_relaxed);
-        if (now > limit_ || count_ == capacity || left == 0) [[unlikely]]
+        if (now > limit_ || left == 0) [[unlikely]]
             return false;
         left_.store(left - 1, std::memory_order_relaxed); // only the owner counts
         add(s, units, now);
@@ -143,19 +130,28 @@ public:
             end_window();
             return false;
         }
-        const auto units = static_cast<std::uint32_t>(s->bytes / unit_size);
+        const std::uint32_t units = units_of(s);
         const std::uint32_t now = held_.load(std::memory_order_relaxed) + units;
-        if (now > useful_ || (count_ == capacity && !join()) || !borrow_for(now)) return false;
+        if (now > useful_ || !borrow_for(now)) return false;
         left_.store(left_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
         add(s, units, now);
         return true;
     }
 
-    /// It has no room for another run. Owner.
-    bool is_full() noexcept
+    /// It would have room for the span if it were half empty. Owner.
+    bool is_full_for(const span* s) noexcept
     {
         const visit inside(*this);
-        return !is_closed() && count_ == capacity;
+        return !is_closed() && held() + units_of(s) > limit_ && units_of(s) <= limit_ / 2;
+    }
+
+    /// Effects: takes out what there is most of, until no more than half of what it may hold is left; calls
+    /// `use` as empty() does. Owner.
+    template <class Use>
+    void thin_out(Use use) noexcept
+    {
+        const visit inside(*this);
+        while (!is_closed() && held() > limit_ / 2) set_held(held() - spans_.empty_largest(use));
     }
 
     /// Effects: takes note of a request that the stash could not serve. Owner.
@@ -178,8 +174,8 @@ public:
     /// Threads compete for the page allocator, as far as this one's last requests show. Owner.
     bool is_competing() const noexcept { return competing_ != 0; }
 
-    /// Effects: takes all out; calls `use` with the headers, the lengths and the number of the runs.
-    /// Owner.
+    /// Effects: takes all out; calls `use` with the headers, the lengths and the number of the runs, once
+    /// or several times. Owner.
     template <class Use>
     void empty(Use use) noexcept
     {
@@ -219,7 +215,7 @@ public:
     {
         if (visiting_.load(std::memory_order_relaxed)) {
             visiting_.store(false, std::memory_order_relaxed);
-            count_ = 0;
+            spans_.clear();
             set_held(0);
             give_back_beyond(0);
         }
@@ -267,24 +263,9 @@ private:
         attention_.fetch_and(~std::uint32_t{bit}, std::memory_order_release);
     }
 
-    static span* live(unit_header* h) noexcept
-    {
-        h->kind = unit_kind::span;
-        return static_cast<span*>(h);
-    }
-
-    static span* describe(unit_header* first, std::uint32_t units) noexcept
-    {
-        return make_span(first, unit_kind::none, units * unit_size);
-    }
-
     BINMALLOC_INLINE void add(span* s, std::uint32_t units, std::uint32_t held_then) noexcept
     {
-        const std::uint32_t last = count_ + 1;
-        s->kind = unit_kind::none;
-        first_[last] = s;
-        units_[last] = units;
-        count_ = last;
+        spans_.put(s, units);
         set_held(held_then);
     }
 
@@ -315,73 +296,11 @@ private:
         limit_ = most < useful_ ? static_cast<std::uint32_t>(most) : useful_;
     }
 
-    // The shortest run that is long enough, of equals the one freed last; 0: there is none. Without a
-    // branch that depends on the lengths: they come as they come.
-    std::uint32_t tightest(std::uint32_t units) const noexcept
-    {
-        std::uint64_t best = ~std::uint64_t{0};
-        for (std::uint32_t i = 1; i <= count_; ++i) {
-            const std::uint32_t waste = units_[i] - units; // too short: more than any length
-            const std::uint64_t rank = std::uint64_t{waste} << 32 | (capacity - i);
-            best = rank < best ? rank : best;
-        }
-        return best >> 63 == 0 ? capacity - static_cast<std::uint32_t>(best) : 0;
-    }
-
-    // Effects: joins runs that are neighbours; then they are in the order of their addresses. False:
-    // there are none.
-    BINMALLOC_OUTLINE bool join() noexcept
-    {
-        if (count_ < 2) return false;
-        sort();
-        std::uint32_t last = 1;
-        for (std::uint32_t i = 2; i <= count_; ++i) {
-            if (offset<unit_header>(first_[last], units_[last] * header_size) == first_[i]) {
-                units_[last] += units_[i];
-                static_cast<span*>(first_[last])->bytes = units_[last] * unit_size;
-            } else {
-                ++last;
-                first_[last] = first_[i];
-                units_[last] = units_[i];
-            }
-        }
-        const bool any = last != count_;
-        count_ = last;
-        return any;
-    }
-
-    // By address.
-    void sort() noexcept
-    {
-        for (std::uint32_t i = 2; i <= count_; ++i) {
-            unit_header* const first = first_[i];
-            const std::uint32_t units = units_[i];
-            std::uint32_t k = i;
-            for (; k > 1 && first_[k - 1] > first; --k) {
-                first_[k] = first_[k - 1];
-                units_[k] = units_[k - 1];
-            }
-            first_[k] = first;
-            units_[k] = units;
-        }
-    }
-
-    void drop(std::uint32_t place) noexcept
-    {
-        first_[place] = first_[count_];
-        units_[place] = units_[count_];
-        --count_;
-    }
-
     template <class Use>
     void take_all(Use use) noexcept
     {
-        if (count_ != 0) {
-            join();
-            use(first_ + 1, units_ + 1, count_);
-            count_ = 0;
-            set_held(0);
-        }
+        spans_.empty(use);
+        set_held(0);
         give_back_beyond(0);
     }
 
@@ -430,7 +349,6 @@ private:
     std::atomic<std::uint32_t> attention_{0}; // a word: see process_hooks.hpp
     std::atomic<std::uint32_t> held_{0};      // units, as all numbers here but these two:
     std::atomic<std::uint32_t> left_{window}; // frees to the end of this window
-    std::uint32_t count_ = 0;                 // runs
     std::uint32_t limit_ = 0;               // so much is kept without a closer look
     std::uint32_t useful_ = least_useful;   // no more is kept
     std::uint32_t previous_ = least_useful; // the same of the window before
@@ -443,9 +361,7 @@ private:
     std::atomic<std::size_t> share_{0};
     stash_budget* budget_ = nullptr;
     const void* pages_ = nullptr;
-    // Places 1 to count_; place 0 stays empty, and no request is for so little.
-    std::uint32_t units_[capacity + 1]{};
-    unit_header* first_[capacity + 1]{};
+    span_lists spans_;
 };
 
 } // namespace binmalloc::detail

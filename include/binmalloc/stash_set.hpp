@@ -67,13 +67,14 @@ public:
     }
 
     /// Returns: a span that the thread's stash did not have, or null. `zeroed` as in the page allocator.
-    /// Where threads compete for that, some more units come along for the next requests; else what is in
-    /// the stash goes back first, so that it costs no memory which its own thread could use.
+    /// Where threads compete for that, some more units come along for the next requests; else, unless few
+    /// are asked for, what is in the stash goes back first, so that it costs no memory which its own thread
+    /// could use.
     span* acquire(span_stash& stash, unsigned units, bool* zeroed) noexcept
     {
         stash.missed(units, pages_.lock().is_held());
         if (!stash.is_competing()) {
-            release(stash);
+            if (units > span_lists::few_units) release(stash);
             unit_header* first = pages_.acquire_units(units, zeroed);
             return first != nullptr ? span_of(first, units) : nullptr;
         }
@@ -93,6 +94,9 @@ public:
 
     /// Effects: gives what is in the calling thread's stash to the page allocator.
     static void release(span_stash& stash) noexcept { stash.empty(release_runs); }
+
+    /// Effects: gives it about half of that.
+    static void thin_out(span_stash& stash) noexcept { stash.thin_out(release_runs); }
 
     /// Effects: gives the page allocator what is in all stashes. Does nothing where the system has no
     /// barrier, or somebody is at it.

@@ -39,9 +39,8 @@ struct stash_test : rl::test_suite<stash_test, 2> {
         } else {
             stash.close();
             std::atomic_thread_fence(std::memory_order_seq_cst); // on all threads
-            // Neighbours come as one.
-            stash.steal([this](unit_header* const* first, const std::uint32_t* units, unsigned runs) {
-                for (unsigned i = 0; i < runs; ++i)
+            stash.steal([this](unit_header* const* first, const std::uint32_t* units, unsigned spans_given) {
+                for (unsigned i = 0; i < spans_given; ++i)
                     for (unsigned k = 0; k < units[i]; ++k)
                         move(static_cast<span*>(first[i]) + k, kept, stolen);
             });
