@@ -15,12 +15,16 @@
 //
 //   allocate   active slab's list -> inbox -> carve -> next available slab -> new slab
 //   free       slab's list -> countdown over? -> available or released
+//
+// Before these, blocks of the large classes come from and go to recent_blocks, where a thread leases the
+// cache. So slabs of them have no owner: their frees all take a closer look.
 #ifndef BINMALLOC_CACHE_HPP
 #define BINMALLOC_CACHE_HPP
 
 #include <binmalloc/fork_gate.hpp>
 #include <binmalloc/inbox.hpp>
 #include <binmalloc/memory_checkers.hpp>
+#include <binmalloc/recent_blocks.hpp>
 #include <binmalloc/slab.hpp>
 #include <binmalloc/span_stash.hpp>
 #include <binmalloc/spinlock.hpp>
@@ -82,6 +86,9 @@ template <class Table>
 struct cache_front : cache_base {
     free_list* active[Table::count]; ///< of slabs; a guest's: its own
 
+    /// Of the large classes, in a leased cache. One more, as there may be none.
+    recent_blocks recent[Table::count - Table::first_large + 1]{};
+
     constexpr cache_front() noexcept { deactivate(); }
 
     constexpr void deactivate() noexcept
@@ -128,6 +135,7 @@ public:
         if (tiny_bin::serves(block_size)) return this->tiny.allocate(bin, block_size, this, *pages_);
 
         collect();
+        if (bin >= Table::first_large) recent_of(bin).open();
         slab* s = active_slab(bin);
         if (at_end(s)) {
             if (s->carved == s->capacity && (s = next_slab(bin)) == nullptr) return nullptr;
@@ -167,9 +175,23 @@ public:
         }
     }
 
+    /// Effects: the class's blocks that were freed last are in their slabs, and those that follow go there
+    /// until it runs out of blocks.
+    void close_recent(unsigned bin) noexcept
+    {
+        recent_of(bin).close([this](block* b) { deallocate(slab_of(b), b); });
+    }
+
+    void close_all_recent() noexcept
+    {
+        constexpr unsigned first = Table::first_large;
+        for (unsigned bin = first; bin < Table::count; ++bin) close_recent(bin);
+    }
+
     /// Effects: returns slabs without a live block to the page allocator.
     void release_free_slabs() noexcept
     {
+        close_all_recent();
         collect();
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             unit_list& list = available_[bin];
@@ -212,6 +234,14 @@ private:
     {
         if (s->available) os::fatal("double free", p);
         countdown_ended(s);
+    }
+
+    recent_blocks& recent_of(unsigned bin) noexcept { return this->recent[bin - Table::first_large]; }
+
+    // Of a slab that is in use.
+    const cache_base* owner_of(bin_index bin) const noexcept
+    {
+        return this->leasable && bin >= Table::first_large ? nullptr : this;
     }
 
     slab* active_slab(unsigned bin) const noexcept { return static_cast<slab*>(this->active[bin]); }
@@ -259,12 +289,12 @@ private:
             list.remove(s);
             s->available = false;
             // Only after it was idle: who frees a block of it reads this.
-            if (s->owner == nullptr) s->owner = this;
+            if (s->owner == nullptr) s->owner = owner_of(bin);
         } else {
             const unsigned units = Table::slab_units(bin);
             unit_header* first = take_units(units);
             if (first == nullptr) return nullptr;
-            s = make_slab(first, units, bin, Table::sizes[bin], this, this);
+            s = make_slab(first, units, bin, Table::sizes[bin], this, owner_of(bin));
             forbid(unit_memory(s), units * unit_size);
             if constexpr (Tracked) memcheck::make_accessible(unit_memory(s), units * unit_size);
         }

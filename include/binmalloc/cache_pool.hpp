@@ -162,6 +162,7 @@ public:
     void end_lease(member* m) noexcept
     {
         m->flush_all();
+        m->close_all_recent();
         m->collect();
         stashes.release(*m->stash);
         m->end();

@@ -4,7 +4,8 @@
 //
 // allocate_block(bin, size)                free_block(p)
 //   current cache's active slab              header of p
-//     its free list -> block                   owner is the current cache -> slab's free list
+//     (large: recent blocks before it)         owner is the current cache -> slab's free list
+//     its free list -> block                   (large: -> deallocate_slow -> recent blocks)
 //     empty -> allocate_slow                     countdown over -> countdown_ended
 //       a cache is leased -> refill            else -> deallocate_slow
 //       none yet -> lease one -> refill          span -> page allocator
@@ -35,7 +36,12 @@ public:
 
     BINMALLOC_INLINE static void* allocate_block(bin_index bin, std::size_t size) noexcept
     {
-        free_list* list = current_->active[bin];
+        front* c = current_;
+        if (size > table::fast_limit) {
+            if (block* b = c->recent[bin - table::first_large].take()) [[likely]]
+                return b;
+        }
+        free_list* list = c->active[bin];
         if (block* b = pop(list)) [[likely]] {
             // Such blocks have often left the processor's cache: the next one's link is on its way.
             if (size > table::fast_limit) prefetch(list->free);
@@ -235,16 +241,21 @@ private:
 
     BINMALLOC_OUTLINE static void deallocate_slow(void* p, unit_header* h) noexcept
     {
-        if (h->kind == unit_kind::interior) {
+        front* c = current_;
+        if (h->home == c) {
+            if (h->bin >= table::first_large) [[likely]] {
+                if (!c->recent[h->bin - table::first_large].keep(p)) [[unlikely]]
+                    deallocate_large(p, static_cast<slab*>(first_header(h)));
+                return;
+            }
             auto* s = static_cast<slab*>(first_header(h));
-            if (s->owner == current_) [[likely]] {
+            if (s->owner == c) [[likely]] {
                 push(s, p);
                 if (--s->countdown == 0) [[unlikely]]
                     countdown_ended(s);
                 return;
             }
-        }
-        if (h->kind == unit_kind::span) {
+        } else if (h->home == nullptr && h->kind == unit_kind::span) {
             // No memory but the heap's says that it is of the stash's pages.
             auto* s = static_cast<span*>(h);
             span_stash* stash = stash_for(s, p);
@@ -252,6 +263,21 @@ private:
                 return;
         }
         deallocate_checked(p, h);
+    }
+
+    // A block of the thread's own cache that was not kept with the recent ones.
+    BINMALLOC_OUTLINE static void deallocate_large(void* p, slab* s) noexcept
+    {
+        const bool passes = current_->recent[s->bin - table::first_large].pass(p);
+        if (passes && s->countdown > 1 && p != s->free) [[likely]] {
+            push(s, p);
+            --s->countdown;
+            return;
+        }
+        const slow_call call;
+        if (call.mine() != s->home) return; // the heap was lost in a fork
+        if (!passes) call.mine()->close_recent(s->bin);
+        call.mine()->deallocate(s, p);
     }
 
     BINMALLOC_OUTLINE static void deallocate_checked(void* p, unit_header* h) noexcept

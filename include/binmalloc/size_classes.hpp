@@ -115,6 +115,13 @@ public:
     static constexpr std::size_t fast_limit =
         largest_natural(sizes) < 1024 ? largest_natural(sizes) : 1024;
 
+    /// The first class beyond; `none`: there is no such.
+    static constexpr bin_index first_large = [] {
+        std::size_t i = 0;
+        while (i < count && sizes[i] <= fast_limit) ++i;
+        return static_cast<bin_index>(i);
+    }();
+
     /// The smallest class that holds `size` bytes at `alignment`, or `none`. Linear: for constants
     /// and for building the tables.
     static constexpr bin_index search(std::size_t size, std::size_t alignment) noexcept

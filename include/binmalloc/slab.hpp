@@ -87,6 +87,8 @@ inline slab* make_slab(unit_header* first, unsigned units, bin_index bin, std::s
     s->capacity = static_cast<std::uint16_t>(units * unit_size / block_size);
     for (unsigned i = 1; i < units; ++i) {
         auto* further = new (offset(first, i * header_size)) unit_header{};
+        further->home = home;
+        further->bin = bin;
         further->kind = unit_kind::interior;
         further->distance = static_cast<std::uint8_t>(i);
     }

@@ -27,13 +27,13 @@ struct unit_header {
     /// which no thread's cache is, for all that needs a closer look: interior units, spans, 4-byte
     /// blocks.
     const cache_base* owner;
-    /// The cache that the slab or (in an arena) the span belongs to; null for other spans.
+    /// The cache that the slab, all units of it, or (in an arena) the span belongs to; null for other spans.
     cache_base* home;
     unit_header* next;
     unit_header* previous;
     unit_kind kind;
     std::uint8_t distance;
-    std::uint8_t bin;
+    std::uint8_t bin;         ///< slab, all units of it
     bool available;           ///< slab: in its home's list of slabs with free blocks
     std::uint32_t block_size; ///< slab: bytes; spans: 0
 };
