@@ -125,6 +125,41 @@ TEST(CApi, realloc_keeps_contents_and_the_old_block_on_failure)
     bin_free(block);
 }
 
+TEST(CApi, realloc_leaves_blocks_where_they_fit)
+{
+    for (const std::size_t size : {std::size_t{8}, std::size_t{16}, std::size_t{100}, 1 * kib, 5 * kib,
+                                   16 * kib, 20 * kib, 300 * kib}) {
+        void* const block = bin_malloc(size);
+        fill(block, size, 3);
+        const std::size_t usable = bin_malloc_usable_size(block);
+        const std::size_t unit = size > 16 * kib ? 16 * kib : usable / 2;
+        for (const std::size_t new_size : {size, usable, usable - unit + 1, size})
+            EXPECT_EQ(bin_realloc(block, new_size), block) << size << " -> " << new_size;
+        EXPECT_TRUE(holds_prefix(block, size, 3));
+        bin_free(block);
+    }
+}
+
+TEST(CApi, realloc_gives_all_blocks_the_alignment_of_malloc)
+{
+    for (int i = 0; i < 100; ++i) {
+        void* const block = bin_realloc(binmalloc::allocate(24, 8), 20);
+        EXPECT_TRUE(is_aligned(block, 16));
+        bin_free(block);
+    }
+}
+
+TEST(CApiDeathTest, realloc_of_an_interior_pointer)
+{
+    if (with_thread_sanitizer) GTEST_SKIP() << "no death tests under this tool";
+    for (const std::size_t size : {std::size_t{48}, 1 * kib, 10 * kib, 100 * kib}) {
+        auto* const block = static_cast<char*>(opaque(bin_malloc(size)));
+        for (const std::size_t inside : {std::size_t{16}, size / 2})
+            EXPECT_DEATH(opaque(bin_realloc(opaque(block + inside), size)), "^binmalloc: ") << size;
+        bin_free(block);
+    }
+}
+
 TEST(CApi, realloc_to_zero_frees)
 {
     // As glibc does; C leaves it open.

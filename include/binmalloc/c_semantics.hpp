@@ -60,15 +60,21 @@ inline void* calloc(std::size_t count, std::size_t size) noexcept
     return or_enomem(binmalloc::allocate_zeroed(bytes));
 }
 
-/// As glibc: size 0 frees and gives null (a null `p` always allocates).
-inline void* realloc(void* p, std::size_t size) noexcept
+BINMALLOC_OUTLINE inline void* realloc_slow(void* p, std::size_t size) noexcept
 {
-    if (size == 0 && p != nullptr) {
+    if (size == 0) {
         binmalloc::deallocate(p);
         return nullptr;
     }
     heap::core::settle();
     return or_enomem(binmalloc::reallocate(p, size));
+}
+
+/// As glibc: size 0 frees and gives null (a null `p` always allocates).
+BINMALLOC_INLINE void* realloc(void* p, std::size_t size) noexcept
+{
+    if (p == nullptr) return c::malloc(size);
+    return heap::may_stay(p, size) ? p : realloc_slow(p, size); // no block stays for size 0
 }
 
 inline void* reallocarray(void* p, std::size_t count, std::size_t size) noexcept

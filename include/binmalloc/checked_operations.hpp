@@ -71,6 +71,8 @@ struct checked_operations {
         return {p, usable_size_of(p)};
     }
 
+    static bool may_stay(void*, std::size_t) noexcept { return false; }
+
     static void* reallocate(Core& core, void* p, std::size_t new_size,
                             std::size_t alignment) noexcept
     {

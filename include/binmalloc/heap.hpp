@@ -174,6 +174,13 @@ public:
         return operations::reallocate(c, p, new_size, alignment);
     }
 
+    /// Returns: true if reallocate(p, new_size) would do nothing but return `p`, which is not null. False
+    /// says nothing.
+    [[nodiscard]] BINMALLOC_INLINE static bool may_stay(void* p, std::size_t new_size) noexcept
+    {
+        return operations::may_stay(p, new_size);
+    }
+
     /// Returns: bytes that may be used at `p`; 0 for null.
     static std::size_t usable_size(const void* p) noexcept
     {

@@ -135,13 +135,36 @@ struct heap_operations {
         return p;
     }
 
+    /// Returns: if a block need not move for its new size, nor does anything else have to be done. False says
+    /// nothing. Requires: it is alive.
+    BINMALLOC_INLINE static bool may_stay(void* p, std::size_t new_size) noexcept
+    {
+        unit_header* const h = header_of(p);
+        const unit_header* const first = first_header(h);
+        if (first->kind == unit_kind::slab) [[likely]] {
+            const auto* const s = static_cast<const slab*>(first);
+            if (!fits_well(new_size, s->block_size) || !is_aligned(p, natural_alignment_of(new_size))
+                || Core::is_watched()) return false;
+            check_block(s, h, p, "resize of a pointer inside a block");
+        } else {
+            if (first->kind != unit_kind::span || p != unit_memory(first)) return false;
+            const std::size_t bytes = static_cast<const span*>(first)->bytes;
+            if (new_size > bytes || new_size <= bytes - unit_size || Core::is_watched()) return false;
+        }
+        handed_out(p, new_size);
+        return true;
+    }
+
     /// `alignment` 0 stands for malloc's rule.
     static void* reallocate(Core& core, void* p, std::size_t new_size,
                             std::size_t alignment) noexcept
     {
+        const auto allocate_new = [&core, natural = alignment == 0, alignment](std::size_t size) noexcept {
+            return natural ? allocate(core, size) : allocate(core, size, alignment);
+        };
         if (alignment == 0) alignment = natural_alignment_of(new_size);
         if (!is_power_of_two(alignment)) return nullptr;
-        if (p == nullptr) return allocate(core, new_size, alignment);
+        if (p == nullptr) return allocate_new(new_size);
 
         unit_header* h = first_header(header_of(p));
         const std::size_t old_size = usable_size(p);
@@ -152,8 +175,7 @@ struct heap_operations {
 
         if (is_aligned(p, alignment) && !Core::is_watched()) {
             if (h->kind == unit_kind::slab) {
-                if (new_size <= old_size && new_size >= old_size / 2)
-                    return handed_out(p, new_size);
+                if (fits_well(new_size, old_size)) return handed_out(p, new_size);
             } else if (new_size > max_block_size) {
                 if (void* moved = resize_span<typename Core::pages_type>(static_cast<span*>(h),
                                                                         new_size, alignment))
@@ -163,8 +185,8 @@ struct heap_operations {
         // Some slack, so that a large block that keeps growing is not copied at every step.
         void* to = nullptr;
         if (new_size > old_size && new_size > max_block_size && new_size < max_request / 2)
-            to = allocate(core, new_size + new_size / 8, alignment);
-        if (to == nullptr) to = allocate(core, new_size, alignment);
+            to = allocate_new(new_size + new_size / 8);
+        if (to == nullptr) to = allocate_new(new_size);
         if (to == nullptr) return nullptr;
         {
             // What the caller did not ask for of the old block is copied, too.
@@ -196,6 +218,11 @@ struct heap_operations {
     }
 
 private:
+    static constexpr bool fits_well(std::size_t size, std::size_t block_size) noexcept
+    {
+        return size <= block_size && size >= block_size / 2;
+    }
+
     // Some cores keep spans for their thread.
     static constexpr bool keeps_spans = requires { Core::take_span(std::size_t{}); };
 

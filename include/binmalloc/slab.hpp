@@ -151,7 +151,8 @@ inline void carve_blocks(slab* s) noexcept
 
 /// Effects: ends the process unless `p` is where a block of the slab begins. Requires: it lies in the unit
 /// that `h` describes, which belongs to the slab. Any thread.
-inline void check_block(const slab* s, const unit_header* h, const void* p, const char* what) noexcept
+BINMALLOC_INLINE void check_block(const slab* s, const unit_header* h, const void* p,
+                                  const char* what) noexcept
 {
     const auto in_unit = static_cast<std::uint32_t>(address_of(p) % unit_size);
     const std::uint32_t distance = h->distance * std::uint32_t{unit_size} + in_unit;
