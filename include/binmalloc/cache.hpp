@@ -289,7 +289,7 @@ private:
             list.remove(s);
             s->available = false;
             // Only after it was idle: who frees a block of it reads this.
-            if (s->owner == nullptr) s->owner = owner_of(bin);
+            if (s->owner != owner_of(bin)) s->owner = owner_of(bin);
         } else {
             const unsigned units = Table::slab_units(bin);
             unit_header* first = take_units(units);
