@@ -22,7 +22,7 @@ def named_library(text):
 def parse_arguments():
     parser = command_line.Parser(
         "compare.sh", "Compares allocators with each other: glibc's, binmalloc, and its peers.",
-        "benchmark", BENCHMARKS, "comparison", "results.json, results.md and report.html",
+        "benchmark", BENCHMARKS, "comparison", "results.json, results.md, report.html and means.svg",
         quick_rounds=1, slow=SLOW)
     parser.add_argument("--lib", type=named_library, action="append", default=[],
                         metavar="NAME=PATH", help="one more library to compare; may be repeated")

@@ -154,9 +154,11 @@ def as_data(arguments, allocators, results):
 
 
 def write(arguments, allocators, results):
-    """Writes results.json, results.md and report.html, and returns the tables' text."""
+    """Writes results.json, results.md, report.html and means.svg; returns the tables' text."""
     data = as_data(arguments, allocators, results)
     text = tables.as_markdown(data)
     report.write_files(arguments.out, json.dumps(data, indent=2) + "\n", text)
     (arguments.out / "report.html").write_text(page.as_html(data))
+    if image := page.as_image(data):
+        (arguments.out / "means.svg").write_text(image)
     return f"{text}\nAs plots: {arguments.out / 'report.html'}\n"

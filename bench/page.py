@@ -98,6 +98,13 @@ def headline(data):
     return element("p", "binmalloc needs " + "; ".join(parts) + ".", "headline") if parts else ""
 
 
+def time_and_memory(data):
+    """A plot of both means of all allocators; none where one of these was not measured."""
+    points = [(c, *means) for c in contenders(data["allocators"])
+              if all(means := [mean_of(data, c, quantity) for quantity in QUANTITIES])]
+    return plots.scatter(f"Time and memory, {data['reference']} = 1", points) if points else ""
+
+
 def overview(data):
     found = contenders(data["allocators"])
     charts = []
@@ -105,13 +112,10 @@ def overview(data):
         values = [(c, mean) for c in found if (mean := mean_of(data, c, quantity))]
         if values:
             charts.append(plots.bars(f"{quantity.capitalize()}, {data['reference']} = 1", values))
-    points = [(c, *means) for c in found
-              if all(means := [mean_of(data, c, quantity) for quantity in QUANTITIES])]
-    both = [plots.scatter(f"Time and memory, {data['reference']} = 1", points)] if points else []
     return (element("h2", "Overview")
             + element("p", "Geometric means over all benchmarks, each of which counts once. "
                            "Smaller is better.", "soft")
-            + element("div", element("div", "".join(charts)) + "".join(both), "side"))
+            + element("div", element("div", "".join(charts)) + time_and_memory(data), "side"))
 
 
 def shaded(ratio, kind):
@@ -265,6 +269,16 @@ def machine(data):
                                f"{', quick inputs' if data['quick'] else ''}."), "machine")
 
 
+def style():
+    return (Path(__file__).parent / "page.css").read_text()
+
+
+def as_image(data):
+    """The plot of time and memory by itself, as SVG; empty where there is none."""
+    image = time_and_memory(data)
+    return plots.standalone(image, style()) if image else ""
+
+
 def as_html(data):
     sections = "".join(benchmark_section(data, benchmark) for benchmark in data["benchmarks"])
     body = "\n".join([
@@ -276,10 +290,9 @@ def as_html(data):
                      "best value, and binmalloc's by that of the best peer. Hollow marks are "
                      "allocators in the containers' types.", "soft"),
         sections, scaling(data)])
-    style = (Path(__file__).parent / "page.css").read_text()
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>binmalloc and its peers</title><style>{style}</style></head>"
+            f"<title>binmalloc and its peers</title><style>{style()}</style></head>"
             f"<body>{body}</body></html>\n")
 
 

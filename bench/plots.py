@@ -85,6 +85,14 @@ class LogScale:
         return [value for value in values if self.low * 0.999 <= value <= self.high * 1.001]
 
 
+def standalone(image, style):
+    """The image as a file of its own."""
+    head, content = image.split(">", 1)
+    head = head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+    return (f'{head}><style>{style}</style><rect class="paper" width="100%" height="100%"/>'
+            f"{content}\n")
+
+
 def legend_mark(contender):
     canvas = Canvas(18, 18, contender.name)
     canvas.mark(9, 9, contender, contender.name)
@@ -190,7 +198,7 @@ def scatter(title, points):
     """(contender, time, memory), both relative to the reference: the best is at the bottom left."""
     width, height, left, right, top, bottom = 470, 400, 56, 20, 34, 44
     canvas = Canvas(width, height, title)
-    canvas.text(0, 16, title, "heading")
+    canvas.text(4, 16, title, "heading")
 
     def scale_of(values, start, end):
         low, high = min(*values, 1), max(*values, 1)
