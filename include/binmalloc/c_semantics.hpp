@@ -8,6 +8,7 @@
 #include <binmalloc/functions.hpp>
 
 #include <cerrno>
+#include <cstring>
 
 namespace binmalloc::detail::c {
 
@@ -52,12 +53,18 @@ BINMALLOC_INLINE void* malloc(std::size_t size) noexcept
     return heap::allocate_or(size, malloc_slow);
 }
 
-inline void* calloc(std::size_t count, std::size_t size) noexcept
+BINMALLOC_OUTLINE inline void* calloc_slow(std::size_t size) noexcept
+{
+    [[maybe_unused]] const heap::core::calloc_scope scope;
+    return or_enomem(binmalloc::allocate_zeroed(size));
+}
+
+BINMALLOC_INLINE void* calloc(std::size_t count, std::size_t size) noexcept
 {
     std::size_t bytes;
     if (overflows(count, size, bytes)) return fail(ENOMEM);
-    [[maybe_unused]] const heap::core::calloc_scope scope;
-    return or_enomem(binmalloc::allocate_zeroed(bytes));
+    void* p = heap::take(bytes);
+    return p != nullptr ? std::memset(p, 0, bytes) : calloc_slow(bytes);
 }
 
 BINMALLOC_OUTLINE inline void* realloc_slow(void* p, std::size_t size) noexcept

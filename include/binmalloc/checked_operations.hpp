@@ -42,6 +42,8 @@ struct checked_operations {
         return noted(plain::allocate(core, size + note_size, aligned_for_note(alignment)), size);
     }
 
+    static void* take(Core&, std::size_t) noexcept { return nullptr; }
+
     template <class Slow>
     static void* allocate_or(Core&, std::size_t size, Slow slow)
     {

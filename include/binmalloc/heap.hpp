@@ -104,6 +104,13 @@ public:
         return operations::template allocate_constant<Size, Alignment>(c);
     }
 
+    /// As allocate(size), but null where that takes longer.
+    [[nodiscard]] BINMALLOC_INLINE static void* take(std::size_t size) noexcept
+    {
+        core_type c;
+        return operations::take(c, size);
+    }
+
     /// As allocate(size), but leaves all that takes longer to `slow(size)`, whose answer is returned.
     template <class Slow>
     [[nodiscard]] BINMALLOC_INLINE static void* allocate_or(std::size_t size, Slow slow)

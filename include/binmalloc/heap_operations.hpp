@@ -64,15 +64,22 @@ struct heap_operations {
         return allocate_larger(core, size);
     }
 
+    /// Returns: a block by malloc's rule, if the fast path has one; else null.
+    BINMALLOC_INLINE static void* take(Core& core, std::size_t size) noexcept
+    {
+        if (size > table::fast_limit) [[unlikely]]
+            return nullptr;
+        void* p = core.take_block(table::of_fast(size));
+        return p != nullptr ? handed_out(p, size) : nullptr;
+    }
+
     /// For malloc and operator new: what the fast path has no block for is `slow`'s, as a tail call,
     /// which begins with allocate_rest().
     template <class Slow>
     BINMALLOC_INLINE static void* allocate_or(Core& core, std::size_t size, Slow slow)
     {
-        if (size <= table::fast_limit) [[likely]] {
-            if (void* p = core.take_block(table::of_fast(size))) [[likely]]
-                return handed_out(p, size);
-        }
+        if (void* p = take(core, size)) [[likely]]
+            return p;
         return slow(size);
     }
 
