@@ -34,6 +34,13 @@ constexpr unsigned floor_log2(std::size_t n) noexcept
     return static_cast<unsigned>(std::bit_width(n)) - 1;
 }
 
+/// The lowest bit that is set; 0 if none is.
+template <class Word>
+constexpr Word lowest_bit(Word bits) noexcept
+{
+    return bits & (~bits + 1);
+}
+
 inline std::uintptr_t address_of(const void* p) noexcept
 {
     return reinterpret_cast<std::uintptr_t>(p);

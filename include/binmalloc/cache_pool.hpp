@@ -143,7 +143,7 @@ public:
         for (std::uint32_t i = 0; i < divide_up(leasable(), 64); ++i) {
             std::uint64_t free = free_leases_[i].load(std::memory_order_relaxed);
             while (free != 0) {
-                const std::uint64_t lowest = free & (~free + 1);
+                const std::uint64_t lowest = lowest_bit(free);
                 const auto before = free_leases_[i].fetch_and(~lowest, std::memory_order_acquire);
                 if ((before & lowest) != 0) {
                     const auto bit = static_cast<std::uint32_t>(std::countr_zero(lowest));

@@ -149,8 +149,6 @@ private:
         return units < list_count ? units : 0;
     }
 
-    static constexpr std::uint32_t lowest_bit(std::uint32_t bits) noexcept { return bits & (~bits + 1); }
-
     static span* live(unit_header* h) noexcept
     {
         h->kind = unit_kind::span;
