@@ -123,9 +123,19 @@ public:
             os::fatal("double free", p);
         if (s->countdown == 0) [[unlikely]]
             no_block_lives(s, p);
-        push(s, p);
+        push(*s, p);
         if (--s->countdown == 0) [[unlikely]]
             countdown_ended(s);
+    }
+
+    /// As deallocate(), but if another cache has adopted the slab, the block is sent there. (Which can
+    /// happen to a recent block, too: in a forked child, where its thread is gone.)
+    void deallocate_if_own(slab* s, block* b) noexcept
+    {
+        if (cache_base* home = s->home; home == this) [[likely]]
+            deallocate(s, b);
+        else
+            home->inbox.send(b);
     }
 
     /// Effects: allocates when the active slab's list is empty, also tiny blocks.
@@ -150,6 +160,27 @@ public:
         inbox::content taken;
         if (this->inbox.take(taken)) [[unlikely]]
             deallocate_all(taken);
+    }
+
+    /// Effects: frees the blocks in another cache's inbox. Their slabs are this cache's from now on, unless
+    /// they are active there, and so are all blocks in them that live. Requires: both are held.
+    void adopt_from(cache& other) noexcept
+    {
+        inbox::content taken;
+        if (!other.inbox.take(taken)) return;
+        inbox::each(taken, [this, &other](block* b) {
+            slab* s = slab_of(b);
+            if (s->home == &other) {
+                if (s == other.active_slab(s->bin)) {
+                    other.deallocate(s, b);
+                    return;
+                }
+                if (s->available) other.available_[s->bin].remove(s);
+                set_home(s, this, owner_of(s->bin));
+                if (s->available) available_[s->bin].push_back(s);
+            }
+            deallocate_if_own(s, b);
+        });
     }
 
     /// Effects: what happens when a slab's countdown has come to zero.
@@ -179,7 +210,7 @@ public:
     /// until it runs out of blocks.
     void close_recent(unsigned bin) noexcept
     {
-        recent_of(bin).close([this](block* b) { deallocate(slab_of(b), b); });
+        recent_of(bin).close([this](block* b) { deallocate_if_own(slab_of(b), b); });
     }
 
     void close_all_recent() noexcept
@@ -226,7 +257,7 @@ public:
 private:
     BINMALLOC_OUTLINE void deallocate_all(inbox::content& taken) noexcept
     {
-        inbox::each(taken, [this](block* b) { deallocate(slab_of(b), b); });
+        inbox::each(taken, [this](block* b) { deallocate_if_own(slab_of(b), b); });
     }
 
     // Effects: ends the process, unless a fork came between a fast path and its slow path.

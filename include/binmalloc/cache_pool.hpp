@@ -12,6 +12,10 @@
 //   of another cache of the pool  an outbox, in bundles the       when the owner's bin runs dry, or at
 //                                 other's inbox                   once if nobody holds that cache
 //   of another pool or an arena   the owner's inbox               when the owner's bin runs dry
+//
+// Where nobody holds the other cache, as its thread has ended, the freeing thread's cache adopts the slabs
+// of these blocks. So it frees the others of them as its own, and can use what is free there. Who knew them
+// by the old home sends its blocks there, and they are sent on.
 #ifndef BINMALLOC_CACHE_POOL_HPP
 #define BINMALLOC_CACHE_POOL_HPP
 
@@ -111,7 +115,12 @@ public:
             member& home = owner().at(to);
             box.send(home.inbox);
             // Nobody may come by for a long time where no thread holds the cache.
-            with_idle(home, [&home] { home.collect(); });
+            with_idle(home, [this, &home, to] {
+                if (to < owner().leasable())
+                    this->adopt_from(home);
+                else
+                    home.collect();
+            });
         }
 
         friend cache_pool;

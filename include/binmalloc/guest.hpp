@@ -65,7 +65,7 @@ public:
     {
         if (p == lists_[bin].free) [[unlikely]]
             os::fatal("double free", p);
-        push(&lists_[bin], p);
+        push(lists_[bin], p);
         held_bytes_ += Table::sizes[bin];
         // Both numbers count what came, not what went: that is the fast path's business.
         if (++kept_[bin] >= 2 * bundle(bin) || held_bytes_ >= most_held_bytes) [[unlikely]]

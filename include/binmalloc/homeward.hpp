@@ -24,14 +24,15 @@ public:
     void add(block* b) noexcept
     {
         slab* s = slab_of(b);
-        if (s->home == &held_) {
+        cache_base* home = s->home; // may change, unless it is held
+        if (home == &held_) {
             held_.deallocate(s, b);
             return;
         }
-        chain& c = chains_[s->home->index % chain_count];
-        if (c.home != s->home) {
+        chain& c = chains_[home->index % chain_count];
+        if (c.home != home) {
             send(c);
-            c = {s->home, nullptr, b};
+            c = {home, nullptr, b};
         }
         link(b, c.first);
         c.first = b;

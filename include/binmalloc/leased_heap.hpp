@@ -61,12 +61,12 @@ public:
     {
         if (p == nullptr) return;
         unit_header* h = header_of(p);
-        if (h->owner != current_) [[unlikely]] {
+        if (h->owner.differs_from(current_)) [[unlikely]] {
             deallocate_slow(p, h);
             return;
         }
         auto* s = static_cast<slab*>(h);
-        push(s, p);
+        push(*s, p);
         if (--s->countdown == 0) [[unlikely]]
             countdown_ended(s);
     }
@@ -250,7 +250,7 @@ private:
             }
             auto* s = static_cast<slab*>(first_header(h));
             if (s->owner == c) [[likely]] {
-                push(s, p);
+                push(*s, p);
                 if (--s->countdown == 0) [[unlikely]]
                     countdown_ended(s);
                 return;
@@ -270,7 +270,7 @@ private:
     {
         const bool passes = current_->recent[s->bin - table::first_large].pass(p);
         if (passes && s->countdown > 1 && p != s->free) [[likely]] {
-            push(s, p);
+            push(*s, p);
             --s->countdown;
             return;
         }
@@ -290,15 +290,16 @@ private:
             auto* s = static_cast<slab*>(h);
             check_block(s, unit, p, "free of a pointer inside a block");
             front* c = current_;
-            if (c->pool != nullptr && s->home->pool == c->pool
+            cache_base* home = s->home;
+            if (c->pool != nullptr && home->pool == c->pool
                 && !tiny_bin::serves(s->block_size)) [[likely]] {
                 if (!c->leasable) {
                     deallocate_as_guest(static_cast<guest_type&>(*c), s, p);
                     return;
                 }
-                if (s->home != c) [[likely]] {
-                    if (!static_cast<member*>(c)->post(s->home, p, s->block_size)) [[unlikely]]
-                        flush_outbox(s->home);
+                if (home != c) [[likely]] {
+                    if (!static_cast<member*>(c)->post(home, p, s->block_size)) [[unlikely]]
+                        flush_outbox(home);
                     return;
                 }
             }
@@ -355,7 +356,7 @@ private:
         }
         if (p == s->free) [[unlikely]]
             os::fatal("double free", p);
-        push(s, p);
+        push(*s, p);
         if (--s->countdown == 0) [[unlikely]]
             countdown_ended(s);
     }
@@ -418,16 +419,16 @@ private:
         const slow_call call;
         member* mine = call.mine();
         auto* b = static_cast<block*>(p);
-        if (s->home == mine) {
+        cache_base* home = s->home; // may change, unless it is mine
+        if (home == mine) {
             mine->deallocate(s, p);
-        } else if (s->home->pool != existing_pool()) {
-            s->home->inbox.send(b);
+        } else if (home->pool != existing_pool()) {
+            home->inbox.send(b);
         } else if (mine != nullptr) {
-            if (!mine->post(s->home, p, s->block_size)) mine->flush_for(s->home);
+            if (!mine->post(home, p, s->block_size)) mine->flush_for(home);
         } else {
-            auto& home = static_cast<member&>(*s->home);
-            if (!pool_type::with_idle(home, [&home, s, p] { home.deallocate(s, p); }))
-                home.inbox.send(b);
+            auto& m = static_cast<member&>(*home);
+            if (!pool_type::with_idle(m, [&m, s, b] { m.deallocate_if_own(s, b); })) m.inbox.send(b);
         }
     }
 };

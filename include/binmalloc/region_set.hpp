@@ -245,7 +245,7 @@ private:
             remove(r);
             return {r, 0, r->unit_count};
         }
-        if (r->dirty_units < alignment || r->longest < alignment) return {};
+        if (!r->reusable_runs.has(alignment)) return {};
         const auto candidates = [r, aging_only](unsigned i) {
             return r->free.word(i) & (aging_only ? r->aging.word(i) : r->dirty.word(i));
         };

@@ -33,12 +33,12 @@ BINMALLOC_INLINE block* pop(free_list* list) noexcept
     return b;
 }
 
-/// Effects: puts a block on top of the list.
-BINMALLOC_INLINE void push(free_list* list, void* p) noexcept
+/// Effects: puts a block on top of the list. (Not a pointer: to convert a slab's asks whether it is null.)
+BINMALLOC_INLINE void push(free_list& list, void* p) noexcept
 {
     auto* b = static_cast<block*>(p);
-    link(b, list->free);
-    set_in_order(list->free, b);
+    link(b, list.free);
+    set_in_order(list.free, b);
 }
 
 /// Effects: ends the process if the list is not at its end though nothing could be taken.
@@ -74,32 +74,42 @@ inline std::size_t usable_bytes(const unit_header* h) noexcept
 
 inline slab* slab_of(const void* p) noexcept { return static_cast<slab*>(first_header(header_of(p))); }
 
+inline unsigned units_of(const slab* s) noexcept
+{
+    return static_cast<unsigned>(divide_up(std::size_t{s->capacity} * s->block_size, unit_size));
+}
+
+/// Effects: the slab belongs to this cache.
+inline void set_home(slab* s, cache_base* home, const cache_base* owner) noexcept
+{
+    const unsigned units = units_of(s);
+    for (unsigned i = 0; i < units; ++i) offset<unit_header>(s, i * header_size)->home = home;
+    s->owner = owner;
+}
+
 /// Effects: makes `units` units a slab of `block_size`-byte blocks, none carved yet.
 inline slab* make_slab(unit_header* first, unsigned units, bin_index bin, std::size_t block_size,
                        cache_base* home, const cache_base* owner) noexcept
 {
     slab* s = new (first) slab{};
-    s->owner = owner;
-    s->home = home;
     s->kind = unit_kind::slab;
     s->bin = bin;
     s->block_size = static_cast<std::uint32_t>(block_size);
     s->capacity = static_cast<std::uint16_t>(units * unit_size / block_size);
     for (unsigned i = 1; i < units; ++i) {
         auto* further = new (offset(first, i * header_size)) unit_header{};
-        further->home = home;
         further->bin = bin;
         further->kind = unit_kind::interior;
         further->distance = static_cast<std::uint8_t>(i);
     }
+    set_home(s, home, owner);
     return s;
 }
 
 /// Effects: the units' headers say that nothing is there. Returns: how many there are.
 inline unsigned unmake_slab(slab* s) noexcept
 {
-    const auto units = static_cast<unsigned>(
-        divide_up(std::size_t{s->capacity} * s->block_size, unit_size));
+    const unsigned units = units_of(s);
     for (unsigned i = 0; i < units; ++i) {
         auto* h = offset<unit_header>(s, i * header_size);
         h->owner = nullptr;

@@ -5,6 +5,7 @@
 #define BINMALLOC_UNITS_HPP
 
 #include <binmalloc/bits.hpp>
+#include <binmalloc/relaxed_pointer.hpp>
 
 #include <type_traits>
 
@@ -21,14 +22,16 @@ enum class unit_kind : std::uint8_t {
 };
 
 /// What a slab's and a span's header have in common. Written by whoever holds the unit when it is
-/// handed out and taken back, constant while a block in it lives: so any thread may read it then.
+/// handed out and taken back, constant while a block in it lives: so any thread may read it then. But a
+/// slab's `owner` and `home` change when another cache adopts it; not from or to a cache that somebody else
+/// holds, so a thread that finds its own there can rest on it.
 struct unit_header {
     /// The cache whose thread may free here without further questions, compared on every free. Null,
     /// which no thread's cache is, for all that needs a closer look: interior units, spans, 4-byte
     /// blocks.
-    const cache_base* owner;
+    relaxed_pointer<const cache_base> owner;
     /// The cache that the slab, all units of it, or (in an arena) the span belongs to; null for other spans.
-    cache_base* home;
+    relaxed_pointer<cache_base> home;
     unit_header* next;
     unit_header* previous;
     unit_kind kind;
@@ -113,6 +116,12 @@ public:
         const unsigned i = list_of(length);
         lists_[i].remove(static_cast<node*>(first));
         if (lists_[i].empty()) filled_ &= ~(std::uint64_t{1} << i);
+    }
+
+    /// Whether a run is that long. Requires: the length is less than first_inexact, or a power of two.
+    bool has(unsigned length) const noexcept
+    {
+        return (filled_ & ~std::uint64_t{0} << list_of(length)) != 0;
     }
 
     /// Returns: one of the shortest runs that are long enough; null: there is none. Of equals, one with a low

@@ -1,0 +1,41 @@
+// binmalloc: a pointer that others may read while it changes.
+//
+// Layer: primitives. Thread safe, but orders nothing: a reader sees some value that it had.
+#ifndef BINMALLOC_RELAXED_POINTER_HPP
+#define BINMALLOC_RELAXED_POINTER_HPP
+
+#include <binmalloc/config.hpp>
+
+#include <atomic>
+
+namespace binmalloc::detail {
+
+/// Zero bytes are null.
+template <class T>
+class relaxed_pointer {
+public:
+    BINMALLOC_INLINE operator T*() const noexcept { return value_.load(std::memory_order_relaxed); }
+    BINMALLOC_INLINE T* operator->() const noexcept { return *this; }
+
+    BINMALLOC_INLINE void operator=(T* p) noexcept { value_.store(p, std::memory_order_relaxed); }
+
+    /// For fast paths.
+    BINMALLOC_INLINE bool differs_from(const T* p) const noexcept
+    {
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+        // g++ would load it into a register first: one or two instructions more in each free.
+        bool differs;
+        asm("cmp{q %1, %2| %2, %1}" : "=@ccne"(differs) : "r"(p), "m"(value_));
+        return differs;
+#else
+        return *this != p;
+#endif
+    }
+
+private:
+    std::atomic<T*> value_{nullptr};
+};
+
+} // namespace binmalloc::detail
+
+#endif
