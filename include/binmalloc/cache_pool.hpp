@@ -74,7 +74,7 @@ public:
                 os::fatal("double free", p);
             box.add(b);
             held_back_ += block_size;
-            return box.count() < Footprint::outbox_blocks && held_back_ <= Footprint::outbox_bytes;
+            return box.has_room() && held_back_ <= Footprint::outbox_bytes;
         }
 
         /// Effects: hands over what is held back for a cache, or all if that is much.
@@ -114,16 +114,22 @@ public:
             held_back_ -= bytes < held_back_ ? bytes : held_back_;
             member& home = owner().at(to);
             box.send(home.inbox);
-            // Nobody may come by for a long time where no thread holds the cache.
-            with_idle(home, [this, &home, to] {
+            // Nobody may come by for a long time where no thread holds the cache. Few blocks are enough then to
+            // look again: each may be one of many of a slab that can be adopted.
+            const bool is_idle = with_idle(home, [this, &home, to] {
                 if (to < owner().leasable())
                     this->adopt_from(home);
                 else
                     home.collect();
             });
+            const bool adopts = is_idle && to < owner().leasable();
+            box.set_enough(adopts ? enough_to_adopt : Footprint::outbox_blocks);
         }
 
         friend cache_pool;
+
+        static constexpr std::uint32_t enough_to_adopt =
+            Footprint::outbox_blocks < 8 ? Footprint::outbox_blocks : 8;
 
         std::size_t held_back_ = 0; // bytes in outboxes, approximately
         span_stash stash_;
@@ -199,7 +205,7 @@ public:
     {
         for (unsigned step = 0;; ++step) {
             if (member* m = try_lock_shared(hint)) return *m;
-            spinlock::wait_step(step);
+            spinlock::wait_step(step, 32); // more threads than processors: holders do not run
         }
     }
 
@@ -254,7 +260,13 @@ public:
     void flush(guest_type& g, bin_index bin, member& through) noexcept
     {
         homeward<member> blocks(through);
-        g.flush(bin, [&blocks](block* b) { blocks.add(b); });
+        g.flush(bin, depot_of(through), [&blocks](block* b) { blocks.add(b); });
+    }
+
+    /// Returns: a block for a guest, from a locked shared cache; null: no memory.
+    void* refill(guest_type& g, bin_index bin, member& from) noexcept
+    {
+        return g.refill(from, depot_of(from), bin);
     }
 
     /// Effects: gives back what no block uses of each cache that nobody holds.
@@ -262,7 +274,8 @@ public:
     {
         for (std::uint32_t i = 0; i < size_; ++i) {
             member& m = at(i);
-            with_idle(m, [&m] {
+            with_idle(m, [this, &m] {
+                empty_depot(m);
                 m.flush_all();
                 m.release_free_slabs();
             });
@@ -276,7 +289,10 @@ public:
     {
         exit_key.destroy();
         for (std::uint32_t i = 0; i < size_; ++i)
-            if (is_at_rest(at(i))) at(i).flush_all();
+            if (is_at_rest(at(i))) {
+                empty_depot(at(i));
+                at(i).flush_all();
+            }
         for (std::uint32_t i = 0; i < size_; ++i)
             if (is_at_rest(at(i))) at(i).release_free_slabs();
         stashes.release_all();
@@ -406,9 +422,11 @@ private:
 
     static std::size_t head() noexcept { return align_up(sizeof(cache_pool), alignof(member)); }
 
+    // The pool, the caches, and the depots of the shared ones.
     static std::size_t bytes_of(std::uint32_t size) noexcept
     {
-        return align_up(head() + size * member::bytes(size), Source::page_size());
+        const std::size_t depots = (size - leasable_of(size)) * sizeof(depot<Table>);
+        return align_up(head() + size * member::bytes(size) + depots, Source::page_size());
     }
 
     static std::uint32_t leasable_of(std::uint32_t size) noexcept
@@ -420,6 +438,18 @@ private:
     member& at(std::uint32_t i) noexcept
     {
         return *offset<member>(this, head() + i * member::bytes(size_));
+    }
+
+    depot<Table>& depot_of(const member& shared) noexcept
+    {
+        return offset<depot<Table>>(&at(size_), 0)[shared.index - leasable()];
+    }
+
+    void empty_depot(member& m) noexcept
+    {
+        if (m.index < leasable()) return;
+        homeward<member> blocks(m);
+        depot_of(m).empty([&blocks](block* b) { blocks.add(b); });
     }
 
     void lock(member& m) noexcept

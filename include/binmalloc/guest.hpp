@@ -4,13 +4,18 @@
 // which also keeps forks away. The fast path's steps, `keep` among them, leave the lists whole.
 //
 // Without it each call would lock a shared cache, and a thread that loses its processor in the middle
-// would keep the others waiting. A guest takes blocks of a size class in bundles and gives them back
-// in bundles; between them its lists serve the fast path like a cache's slabs. What it may hold is
-// little, so that many threads stay cheap: see the limits below.
+// would keep the others waiting. A guest takes blocks of a size class in bundles and gives them back in
+// bundles, to and from the shared cache's depot, or its slabs. Of each class it has two:
+//
+//   allocate   loaded list -> empty? load the bundle that was freed -> depot -> slabs
+//   free       freed bundle -> full? load it if nothing is loaded -> depot -> slabs
+//
+// What it may hold is little, so that many threads stay cheap: see the limits below.
 #ifndef BINMALLOC_GUEST_HPP
 #define BINMALLOC_GUEST_HPP
 
 #include <binmalloc/cache.hpp>
+#include <binmalloc/depot.hpp>
 
 #include <array>
 
@@ -31,64 +36,83 @@ public:
         this->pool = its_pool;
         this->gate = &its_gate;
         this->stash = &own_stash;
-        for (std::size_t bin = 0; bin < Table::count; ++bin) this->active[bin] = &lists_[bin];
+        for (std::size_t bin = 0; bin < Table::count; ++bin) this->active[bin] = &loaded_[bin];
     }
 
     /// Blocks in a bundle; fewer than two are not worth one.
-    static constexpr std::size_t bundle(bin_index bin) noexcept { return bundles_[bin]; }
-    static constexpr bool serves(bin_index bin) noexcept { return bundle(bin) >= 2; }
+    static constexpr std::size_t bundle_size(bin_index bin) noexcept { return bundle_sizes_[bin]; }
+    static constexpr bool serves(bin_index bin) noexcept { return bundle_size(bin) >= 2; }
 
-    /// Effects: takes a bundle from a locked cache. Returns: one of its blocks, or null.
-    template <class Cache>
-    void* refill(Cache& from, bin_index bin) noexcept
+    /// Effects: if nothing is loaded, what was freed is loaded now. False: nothing has changed.
+    bool reload(bin_index bin) noexcept
     {
-        void* b = from.allocate(bin);
-        if (b == nullptr || !serves(bin)) return b;
-        free_list& list = lists_[bin];
-        if (at_end(&list)) {
-            recount(bin);
-            kept_[bin] = static_cast<std::uint8_t>(take(*from.active[bin], list, bundle(bin) - 1));
-            held_bytes_ += kept_[bin] * std::size_t{Table::sizes[bin]};
+        if (freed_[bin].first == nullptr || !at_end(&loaded_[bin])) return false;
+        const bundle b = freed_[bin];
+        set_in_order(freed_[bin].first, nullptr); // a child that is forked now loses them
+        freed_[bin].count = 0;
+        held_bytes_ -= bytes_of(bin, b.count); // load() counts them once more
+        load(bin, b);
+        return true;
+    }
+
+    /// Effects: takes a bundle from a locked cache or its depot. Returns: one of its blocks, or null.
+    template <class Cache>
+    void* refill(Cache& from, depot<Table>& ready, bin_index bin) noexcept
+    {
+        if (!serves(bin) || !at_end(&loaded_[bin])) return from.allocate(bin);
+        if (const bundle b = ready.take(bin); b.count != 0) {
+            load(bin, b);
+            return pop(&loaded_[bin]);
         }
-        return b;
+        void* p = from.allocate(bin);
+        if (p != nullptr) load(bin, take(*from.active[bin], bundle_size(bin) - 1));
+        return p;
+    }
+
+    /// Effects: keeps a block for a later allocation. False: it does, but it is time to reload or to
+    /// flush. Requires: serves(bin).
+    BINMALLOC_INLINE bool keep(bin_index bin, void* p) noexcept
+    {
+        bundle& to = freed_[bin];
+        auto* const b = static_cast<block*>(p);
+        if (b == to.first) [[unlikely]]
+            os::fatal("double free", p);
+        link(b, to.first);
+        if (to.first == nullptr) set_in_order(to.last, b);
+        set_in_order(to.first, b);
+        held_bytes_ += Table::sizes[bin];
+        return ++to.count < bundle_size(bin) && held_bytes_ < most_held_bytes;
     }
 
     /// It is high time.
     bool must_flush(bin_index bin) const noexcept
     {
-        return kept_[bin] >= 3 * bundle(bin) || held_bytes_ >= most_held_bytes;
+        return freed_[bin].count >= 3 * bundle_size(bin) || held_bytes_ >= most_held_bytes;
     }
 
-    /// Effects: keeps a block for the next allocation. Returns: false if it is time to flush.
-    /// Requires: serves(bin).
-    bool keep(bin_index bin, void* p) noexcept
-    {
-        if (p == lists_[bin].free) [[unlikely]]
-            os::fatal("double free", p);
-        push(lists_[bin], p);
-        held_bytes_ += Table::sizes[bin];
-        // Both numbers count what came, not what went: that is the fast path's business.
-        if (++kept_[bin] >= 2 * bundle(bin) || held_bytes_ >= most_held_bytes) [[unlikely]]
-            return has_room(bin);
-        return true;
-    }
-
-    /// Effects: gives the blocks of a bin that were freed first to `release(block)`, all but a bundle;
-    /// or all blocks, if too much is held.
+    /// Effects: gives away the blocks of a bin that were freed; if too much is held, those of all bins,
+    /// and what is loaded, too. To the depot, or to `release(block)`.
     template <class Release>
-    void flush(bin_index bin, Release release) noexcept
+    void flush(bin_index bin, depot<Table>& ready, Release release) noexcept
     {
-        if (held_bytes_ >= most_held_bytes / 4 * 3)
-            flush_all(release);
-        else
-            flush_bin(bin, bundle(bin), release);
+        hand_over(bin, ready, release);
+        if (held_bytes_ < most_held_bytes / 4 * 3) return;
+        for (std::size_t i = 0; i < Table::count; ++i) {
+            recount(static_cast<bin_index>(i));
+            hand_over(static_cast<bin_index>(i), ready, release);
+        }
+        if (held_bytes_ >= most_held_bytes / 4 * 3) flush_all(release);
     }
 
     template <class Release>
     void flush_all(Release release) noexcept
     {
-        for (std::size_t bin = 0; bin < Table::count; ++bin)
-            flush_bin(static_cast<bin_index>(bin), 0, release);
+        for (std::size_t i = 0; i < Table::count; ++i) {
+            const auto bin = static_cast<bin_index>(i);
+            if (const bundle b = take_freed(bin); b.first != nullptr) release_all(b, release);
+            while (block* b = pop(&loaded_[bin])) release(b);
+            recount(bin);
+        }
     }
 
     // The pool's list of guests.
@@ -98,7 +122,7 @@ public:
     span_stash own_stash;
 
 private:
-    static constexpr auto count_bundles()
+    static constexpr auto count_bundle_sizes()
     {
         std::array<std::uint8_t, Table::count> blocks{};
         for (std::size_t bin = 0; bin < Table::count; ++bin) {
@@ -108,60 +132,67 @@ private:
         }
         return blocks;
     }
-    static constexpr auto bundles_ = count_bundles();
+    static constexpr auto bundle_sizes_ = count_bundle_sizes();
 
-    // Effects: moves up to `most` blocks from the front of one list to an empty one, in their order.
-    // Returns: how many.
-    static std::size_t take(free_list& from, free_list& to, std::size_t most) noexcept
+    static constexpr std::size_t bytes_of(bin_index bin, std::size_t blocks) noexcept
     {
-        block* first = from.free;
-        block* last = nullptr;
-        std::size_t n = 0;
-        for (block* b = first; n < most && next_of(b) != b; b = next_of(b)) {
-            last = b;
-            ++n;
-        }
-        if (last == nullptr) return 0;
-        from.free = next_of(last);
-        link(last, &to.end);
-        to.free = first;
-        return n;
+        return blocks * Table::sizes[bin];
     }
 
-    BINMALLOC_OUTLINE bool has_room(bin_index bin) noexcept
+    // Returns: up to `most` blocks from the front of a list, in their order.
+    static bundle take(free_list& from, std::size_t most) noexcept
+    {
+        bundle b{from.free, nullptr, 0};
+        for (block* at = b.first; b.count < most && next_of(at) != at; at = next_of(at)) {
+            b.last = at;
+            ++b.count;
+        }
+        if (b.count != 0) from.free = next_of(b.last);
+        return b;
+    }
+
+    // Effects: the blocks serve the next allocations. Requires: nothing is loaded.
+    void load(bin_index bin, const bundle& b) noexcept
     {
         recount(bin);
-        if (kept_[bin] >= bundle(bin) * 3 / 2) return false;
-        if (held_bytes_ < most_held_bytes) return true;
-        for (std::size_t i = 0; i < Table::count; ++i) recount(static_cast<bin_index>(i));
-        return held_bytes_ < most_held_bytes / 4 * 3;
+        if (b.count == 0) return;
+        free_list& list = loaded_[bin];
+        link(b.last, &list.end);
+        set_in_order(list.free, b.first);
+        most_loaded_[bin] = b.count;
+        held_bytes_ += bytes_of(bin, b.count);
     }
 
+    // Effects: what the fast path has taken from the loaded list counts no longer.
     void recount(bin_index bin) noexcept
     {
-        const std::uint8_t before = kept_[bin];
-        std::uint8_t n = 0;
-        for (const block* b = lists_[bin].free; n < before && next_of(b) != b; b = next_of(b)) ++n;
-        kept_[bin] = n;
-        held_bytes_ -= (before - n) * std::size_t{Table::sizes[bin]};
+        const std::uint32_t before = most_loaded_[bin];
+        std::uint32_t n = 0;
+        for (const block* b = loaded_[bin].free; n < before && next_of(b) != b; b = next_of(b)) ++n;
+        most_loaded_[bin] = n;
+        held_bytes_ -= bytes_of(bin, before - n);
+    }
+
+    // In a forked child the count may lag behind.
+    bundle take_freed(bin_index bin) noexcept
+    {
+        const bundle b = freed_[bin];
+        freed_[bin] = {};
+        held_bytes_ -= bytes_of(bin, b.count);
+        return b;
     }
 
     template <class Release>
-    void flush_bin(bin_index bin, std::size_t remaining, Release release) noexcept
+    void hand_over(bin_index bin, depot<Table>& ready, Release& release) noexcept
     {
-        recount(bin);
-        free_list& list = lists_[bin];
-        free_list rest;
-        const std::size_t kept = take(list, rest, remaining);
-        held_bytes_ -= (kept_[bin] - kept) * std::size_t{Table::sizes[bin]};
-        kept_[bin] = static_cast<std::uint8_t>(kept);
-        while (block* b = pop(&list)) release(b);
-        if (at_end(&list)) take(rest, list, remaining);
+        const bundle b = take_freed(bin);
+        if (b.first != nullptr && !ready.put(bin, b)) release_all(b, release);
     }
 
-    free_list lists_[Table::count];
-    std::size_t held_bytes_ = 0;        // at most
-    std::uint8_t kept_[Table::count]{}; // blocks, at most
+    free_list loaded_[Table::count];
+    bundle freed_[Table::count];
+    std::size_t held_bytes_ = 0;               // at most
+    std::uint32_t most_loaded_[Table::count]{}; // blocks
 };
 
 } // namespace binmalloc::detail

@@ -101,6 +101,10 @@ class outbox {
 public:
     std::uint32_t count() const noexcept { return count_; }
 
+    /// Whether it is not yet time to send: there are fewer than were last said to be enough.
+    bool has_room() const noexcept { return count_ < enough_; }
+    void set_enough(std::uint32_t blocks) noexcept { enough_ = blocks; }
+
     /// The block that was added last, or null.
     block* last_added() const noexcept { return chains_[(count_ - 1) % inbox::lists].first; }
 
@@ -131,6 +135,7 @@ private:
 
     chain chains_[inbox::lists];
     std::uint32_t count_ = 0;
+    std::uint32_t enough_ = 0;
 };
 
 } // namespace binmalloc::detail

@@ -242,7 +242,8 @@ private:
     BINMALLOC_OUTLINE static void deallocate_slow(void* p, unit_header* h) noexcept
     {
         front* c = current_;
-        if (h->home == c) {
+        const cache_base* home = h->home;
+        if (home == c) {
             if (h->bin >= table::first_large) [[likely]] {
                 if (!c->recent[h->bin - table::first_large].keep(p)) [[unlikely]]
                     deallocate_large(p, static_cast<slab*>(first_header(h)));
@@ -255,14 +256,17 @@ private:
                     countdown_ended(s);
                 return;
             }
-        } else if (h->home == nullptr && h->kind == unit_kind::span) {
+        } else if (home == nullptr && h->kind == unit_kind::span) {
             // No memory but the heap's says that it is of the stash's pages.
             auto* s = static_cast<span*>(h);
             span_stash* stash = stash_for(s, p);
             if (stash != nullptr && stash->keep_quickly(s)) [[likely]]
                 return;
         }
-        deallocate_checked(p, h);
+        if (!c->leasable)
+            deallocate_without_lease(p, h);
+        else
+            deallocate_checked(p, h);
     }
 
     // A block of the thread's own cache that was not kept with the recent ones.
@@ -291,17 +295,11 @@ private:
             check_block(s, unit, p, "free of a pointer inside a block");
             front* c = current_;
             cache_base* home = s->home;
-            if (c->pool != nullptr && home->pool == c->pool
+            if (c->leasable && home->pool == c->pool && home != c
                 && !tiny_bin::serves(s->block_size)) [[likely]] {
-                if (!c->leasable) {
-                    deallocate_as_guest(static_cast<guest_type&>(*c), s, p);
-                    return;
-                }
-                if (home != c) [[likely]] {
-                    if (!static_cast<member*>(c)->post(home, p, s->block_size)) [[unlikely]]
-                        flush_outbox(home);
-                    return;
-                }
+                if (!static_cast<member*>(c)->post(home, p, s->block_size)) [[unlikely]]
+                    flush_outbox(home);
+                return;
             }
         }
         if (h->kind == unit_kind::span)
@@ -310,12 +308,17 @@ private:
             deallocate_distant(p, h);
     }
 
-    BINMALLOC_INLINE static void deallocate_as_guest(guest_type& g, slab* s, void* p) noexcept
+    BINMALLOC_OUTLINE static void deallocate_without_lease(void* p, unit_header* h) noexcept
     {
-        if (!guest_type::serves(s->bin)) [[unlikely]]
-            deallocate_anything(p, s);
-        else if (!g.keep(s->bin, p)) [[unlikely]]
-            flush_guest(s->bin);
+        front* c = current_;
+        const cache_base* home = h->home; // null: not in a slab
+        if (region_of(p)->magic != region_magic || home == nullptr || c->pool == nullptr
+            || home->pool != c->pool || !guest_type::serves(h->bin)) [[unlikely]] {
+            deallocate_checked(p, h);
+            return;
+        }
+        if (!static_cast<guest_type*>(c)->keep(h->bin, p)) [[unlikely]]
+            flush_guest(h->bin);
     }
 
     BINMALLOC_OUTLINE static void flush_outbox(cache_base* home) noexcept
@@ -330,6 +333,7 @@ private:
         guest_type* g = own_guest();
         pool_type* pool = existing_pool();
         if (g == nullptr || g->pool != pool) return; // the heap was lost in a fork
+        if (!g->must_flush(bin) && g->reload(bin)) return;
         member* m = pool->try_lock_shared(standing_.hint);
         if (m == nullptr) {
             if (!g->must_flush(bin)) return; // another time
@@ -397,6 +401,16 @@ private:
         return stash.keep(s);
     }
 
+    // Also a thread that has never allocated: it may go on freeing.
+    static bool keeps_as_guest(bin_index bin, void* p) noexcept
+    {
+        if (!guest_type::serves(bin)) return false;
+        base::become_guest(*existing_pool());
+        guest_type* g = own_guest();
+        if (g != nullptr) g->keep(bin, p);
+        return g != nullptr;
+    }
+
     BINMALLOC_OUTLINE static void deallocate_anything(void* p, unit_header* h) noexcept
     {
         const os::keep_errno keep;
@@ -426,6 +440,8 @@ private:
             home->inbox.send(b);
         } else if (mine != nullptr) {
             if (!mine->post(home, p, s->block_size)) mine->flush_for(home);
+        } else if (keeps_as_guest(s->bin, p)) {
+            // The next free sees whether it is time to flush.
         } else {
             auto& m = static_cast<member&>(*home);
             if (!pool_type::with_idle(m, [&m, s, b] { m.deallocate_if_own(s, b); })) m.inbox.send(b);

@@ -175,9 +175,10 @@ protected:
     {
         const memcheck::unseen internal(p.is_watched);
         const bool is_new = own_guest() == nullptr;
+        if (!is_new && own_guest()->reload(bin)) return pop(current_->active[bin]);
         member& m = p.lock_shared(standing_.hint);
         guest_type* g = guest_through(p, m);
-        void* b = g != nullptr ? g->refill(m, bin) : m.allocate(bin);
+        void* b = g != nullptr ? p.refill(*g, bin, m) : m.allocate(bin);
         m.lock.unlock();
         if (is_new) arm_exit(p);
         return b;

@@ -29,10 +29,10 @@ public:
     void unlock() noexcept { held_.store(0, std::memory_order_release); }
 
     /// Effects: waits a little, as a try for the `step`-th time had no success: a holder that runs is
-    /// done in a moment; one that does not needs this thread's processor.
-    static void wait_step(unsigned step) noexcept
+    /// done in a moment; one that does not needs this thread's processor, at each `patience`-th time.
+    static void wait_step(unsigned step, unsigned patience = 256) noexcept
     {
-        if (step % 256 != 255)
+        if (step % patience != patience - 1)
             os::pause();
         else
             os::rest();
