@@ -169,6 +169,23 @@ TEST_F(Guest, gives_back_all_that_it_holds_when_it_ends)
     EXPECT_EQ(live(), 0U);
 }
 
+TEST_F(Guest, leaves_blocks_of_any_cache_in_the_depot)
+{
+    constexpr std::size_t bundle_size = guest_type::bundle_size(small);
+    member* const lessee = pool->acquire_lease();
+    ASSERT_NE(lessee, nullptr);
+    ASSERT_TRUE(lessee->try_begin());
+    std::vector<void*> blocks(bundle_size);
+    for (void*& p : blocks) p = lessee->allocate(small);
+    pool->end_lease(lessee);
+    guest_type* const g = guest();
+    free(g, small, allocate(g, small, bundle_size)); // so something is loaded
+    free(g, small, blocks);
+    EXPECT_EQ(slab_of(blocks.front())->free, &slab_of(blocks.front())->end) << "not home yet";
+    end(g);
+    EXPECT_EQ(live(), 0U);
+}
+
 TEST_F(Guest, sees_a_block_freed_twice_in_a_row)
 {
     if (with_thread_sanitizer) GTEST_SKIP() << "no death tests under this tool";

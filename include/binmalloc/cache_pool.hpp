@@ -272,14 +272,11 @@ public:
     /// Effects: gives back what no block uses of each cache that nobody holds.
     void release_idle() noexcept
     {
-        for (std::uint32_t i = 0; i < size_; ++i) {
-            member& m = at(i);
-            with_idle(m, [this, &m] {
-                empty_depot(m);
-                m.flush_all();
-                m.release_free_slabs();
-            });
-        }
+        // What is on its way to another cache must be there first.
+        for (std::uint32_t i = 0; i < size_; ++i)
+            with_idle(at(i), [this, &m = at(i)] { send_home(m); });
+        for (std::uint32_t i = 0; i < size_; ++i)
+            with_idle(at(i), [&m = at(i)] { m.release_free_slabs(); });
     }
 
     /// Effects: no thread's exit is waited for any more. Gives back what no block uses, of all caches,
@@ -289,10 +286,7 @@ public:
     {
         exit_key.destroy();
         for (std::uint32_t i = 0; i < size_; ++i)
-            if (is_at_rest(at(i))) {
-                empty_depot(at(i));
-                at(i).flush_all();
-            }
+            if (is_at_rest(at(i))) send_home(at(i));
         for (std::uint32_t i = 0; i < size_; ++i)
             if (is_at_rest(at(i))) at(i).release_free_slabs();
         stashes.release_all();
@@ -445,8 +439,11 @@ private:
         return offset<depot<Table>>(&at(size_), 0)[shared.index - leasable()];
     }
 
-    void empty_depot(member& m) noexcept
+    // Effects: what the cache holds of others' blocks is in their inboxes.
+    void send_home(member& m) noexcept
     {
+        m.flush_all();
+        m.collect(); // some may have to be sent on
         if (m.index < leasable()) return;
         homeward<member> blocks(m);
         depot_of(m).empty([&blocks](block* b) { blocks.add(b); });

@@ -9,6 +9,7 @@
 #define BINMALLOC_DEPOT_HPP
 
 #include <binmalloc/region.hpp>
+#include <binmalloc/size_classes.hpp>
 
 namespace binmalloc::detail {
 

@@ -125,13 +125,13 @@ public:
             const memcheck::unseen internal(p->is_watched);
             if (call.mine() != nullptr) {
                 call.mine()->flush_all();
-                call.mine()->release_free_slabs();
             } else if (guest_type* g = own_guest()) {
                 member& m = p->lock_shared(standing_.hint);
                 p->flush(*g, m);
                 m.lock.unlock();
             }
             p->release_idle();
+            if (call.mine() != nullptr) call.mine()->release_free_slabs();
             p->stashes.release_all();
         }
         p->pages.purge();

@@ -17,7 +17,11 @@ public:
     BINMALLOC_INLINE operator T*() const noexcept { return value_.load(std::memory_order_relaxed); }
     BINMALLOC_INLINE T* operator->() const noexcept { return *this; }
 
-    BINMALLOC_INLINE void operator=(T* p) noexcept { value_.store(p, std::memory_order_relaxed); }
+    BINMALLOC_INLINE relaxed_pointer& operator=(T* p) noexcept
+    {
+        value_.store(p, std::memory_order_relaxed);
+        return *this;
+    }
 
     /// For fast paths.
     BINMALLOC_INLINE bool differs_from(const T* p) const noexcept
