@@ -58,7 +58,7 @@ TEST(RunIndex, finds_the_tightest)
 {
     random_source random(seed());
     std::vector<free_unit> units(64);
-    for (int round = 0; round < 200; ++round) {
+    for (std::size_t round = 0; round < scaled(200, 40); ++round) {
         run_index<free_unit_list> index;
         std::map<unit_header*, unsigned> model;
         for (int step = 0; step < 200; ++step) {
@@ -76,6 +76,7 @@ TEST(RunIndex, finds_the_tightest)
                 for (const auto& [unit, length] : model)
                     if (length >= wanted && (best == 0 || length < best)) best = length;
                 unit_header* const found = index.tightest(wanted);
+                ASSERT_EQ(index.has(wanted), best != 0) << wanted;
                 if (best == 0) {
                     ASSERT_EQ(found, nullptr) << wanted;
                 } else if (best < first_inexact) {
@@ -83,6 +84,12 @@ TEST(RunIndex, finds_the_tightest)
                 } else {
                     ASSERT_LT(model.at(found), best * 2) << wanted;
                 }
+            }
+            for (unsigned wanted = 64; wanted < 1 << 14; wanted *= 2) {
+                const bool any_so_long = std::any_of(model.begin(), model.end(), [wanted](const auto& run) {
+                    return run.second >= wanted;
+                });
+                ASSERT_EQ(index.has(wanted), any_so_long) << wanted;
             }
         }
     }

@@ -114,8 +114,8 @@ public:
             held_back_ -= bytes < held_back_ ? bytes : held_back_;
             member& home = owner().at(to);
             box.send(home.inbox);
-            // Nobody may come by for a long time where no thread holds the cache. Few blocks are enough then to
-            // look again: each may be one of many of a slab that can be adopted.
+            // Nobody may come by for a long time where no thread holds the cache. Then few blocks are enough
+            // to come again: each may be the first of many of a slab that can be adopted.
             const bool is_idle = with_idle(home, [this, &home, to] {
                 if (to < owner().leasable())
                     this->adopt_from(home);
