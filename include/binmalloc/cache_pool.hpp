@@ -77,14 +77,16 @@ public:
             return box.has_room() && held_back_ <= Footprint::outbox_bytes;
         }
 
-        /// Effects: hands over what is held back for a cache, or all if that is much.
+        /// Effects: hands over what is held back for a cache, if it is enough, or all if that is much.
         void flush_for(cache_base* home) noexcept
         {
             outbox& box = outboxes()[home->index];
-            if (held_back_ > Footprint::outbox_bytes)
+            if (held_back_ > Footprint::outbox_bytes) {
                 flush_all();
-            else if (box.count() != 0)
-                flush(box, home->index);
+                return;
+            }
+            if (!box.knows_enough()) box.set_enough(Footprint::outbox_blocks);
+            if (!box.has_room()) flush(box, home->index);
         }
 
         /// Effects: hands all outboxes over.

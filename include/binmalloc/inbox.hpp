@@ -101,8 +101,9 @@ class outbox {
 public:
     std::uint32_t count() const noexcept { return count_; }
 
-    /// Whether it is not yet time to send: there are fewer than were last said to be enough.
+    /// Whether it is not yet time to send: there are fewer than is enough, which must be known for that.
     bool has_room() const noexcept { return count_ < enough_; }
+    bool knows_enough() const noexcept { return enough_ != 0; }
     void set_enough(std::uint32_t blocks) noexcept { enough_ = blocks; }
 
     /// The block that was added last, or null.
