@@ -1,6 +1,8 @@
 // Slabs of a cache whose thread has ended: who frees blocks of them takes them over.
 #include <binmalloc/binmalloc.hpp>
 
+#include "support/cache_pool.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cstddef>
@@ -10,14 +12,8 @@
 
 namespace {
 
+using namespace binmalloc_test;
 using namespace binmalloc::detail;
-using binmalloc::default_footprint;
-using binmalloc::os_pages;
-
-using table = size_class_table<binmalloc::default_policy::size_classes>;
-using pages_type = binmalloc::basic_page_allocator<os_pages, default_footprint>;
-using pool_type = cache_pool<table, pages_type, os_pages, default_footprint>;
-using member = pool_type::member;
 
 /// Block sizes: one whose slabs have an owner, one whose slabs have several units and none.
 class Adoption : public testing::TestWithParam<std::size_t> {

@@ -1,6 +1,7 @@
 // The cache pool by itself: its leases, and what a forked child inherits of them.
 #include <binmalloc/binmalloc.hpp>
 
+#include "support/cache_pool.hpp"
 #include "support/scale.hpp"
 
 #include <gtest/gtest.h>
@@ -15,14 +16,8 @@
 
 namespace {
 
+using namespace binmalloc_test;
 using namespace binmalloc::detail;
-using binmalloc::default_footprint;
-using binmalloc::os_pages;
-
-using table = size_class_table<binmalloc::default_policy::size_classes>;
-using pages_type = binmalloc::basic_page_allocator<os_pages, default_footprint>;
-using pool_type = cache_pool<table, pages_type, os_pages, default_footprint>;
-using member = pool_type::member;
 
 constexpr bin_index some_bin = table::search(100, 1);
 

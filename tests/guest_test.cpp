@@ -1,6 +1,7 @@
 // Guests, which a thread has that found no cache to lease, and the depots where they meet.
 #include <binmalloc/binmalloc.hpp>
 
+#include "support/cache_pool.hpp"
 #include "support/scale.hpp"
 
 #include <gtest/gtest.h>
@@ -14,13 +15,6 @@ namespace {
 
 using namespace binmalloc_test;
 using namespace binmalloc::detail;
-using binmalloc::default_footprint;
-using binmalloc::os_pages;
-
-using table = size_class_table<binmalloc::default_policy::size_classes>;
-using pages_type = binmalloc::basic_page_allocator<os_pages, default_footprint>;
-using pool_type = cache_pool<table, pages_type, os_pages, default_footprint>;
-using member = pool_type::member;
 using guest_type = pool_type::guest_type;
 using depot_type = depot<table>;
 
