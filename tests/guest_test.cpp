@@ -136,7 +136,9 @@ TEST_F(Guest, holds_no_more_than_it_may)
         held += all[bin].size() * table::sizes[bin];
     });
     ASSERT_GT(held, guest_type::most_held_bytes);
+    locks = 0;
     each_bin([&](bin_index bin) { free(g, bin, all[bin]); });
+    EXPECT_LE(locks, 8U) << "what is too much goes at once, not block by block";
     std::size_t now = 0;
     each_bin([&](bin_index bin) {
         while (pop(g->active[bin]) != nullptr || (g->reload(bin) && pop(g->active[bin]) != nullptr))
@@ -144,6 +146,24 @@ TEST_F(Guest, holds_no_more_than_it_may)
     });
     EXPECT_GT(now, 0U);
     EXPECT_LE(now, guest_type::most_held_bytes);
+}
+
+TEST_F(Guest, gives_back_what_is_loaded_where_that_is_too_much)
+{
+    guest_type* const g = guest();
+    void* last = nullptr;
+    std::size_t loaded = 0;
+    for (unsigned i = 0; i < table::count; ++i) {
+        const auto bin = static_cast<bin_index>(i);
+        if (!guest_type::serves(bin)) continue;
+        void* const p = allocate(g, bin);
+        if (bin == small) last = p;
+        loaded += (guest_type::bundle_size(bin) - 1U) * table::sizes[bin];
+    }
+    ASSERT_GT(loaded, guest_type::most_held_bytes);
+    free(g, small, last);
+    for (unsigned i = 0; i < table::count; ++i)
+        EXPECT_EQ(pop(g->active[i]), nullptr) << table::sizes[i];
 }
 
 TEST_F(Guest, gives_back_all_that_it_holds_when_it_ends)
@@ -249,7 +269,7 @@ TEST_F(Depot, keeps_no_more_than_it_may)
         link(p, nullptr); // they are the user's now
     });
     EXPECT_EQ(emptied, kept + depot_type::most_bundles * 2);
-    EXPECT_TRUE(depot.put(small, make(2)));
+    EXPECT_TRUE(depot.put(small + 1, b)) << "there is room again";
 }
 
 } // namespace
