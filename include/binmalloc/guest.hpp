@@ -28,7 +28,7 @@ public:
     static constexpr std::size_t bundle_bytes = 4096;
     static constexpr std::size_t bundle_blocks = 64;
 
-    /// What a guest's lists hold at most, beside one bundle: bytes.
+    /// What a guest's lists hold at most, beside one bundle of each size class: bytes. Only frees look.
     static constexpr std::size_t most_held_bytes = 131072;
 
     guest(const void* its_pool, fork_gate& its_gate) noexcept
