@@ -38,10 +38,10 @@ struct large_pages : binmalloc::os_pages {
         if (size > most) return nullptr;
         return os_pages::reserve(size, alignment < Page ? Page : alignment);
     }
-    static bool decommit(void* p, std::size_t size) noexcept
+    static bool decommit(const binmalloc::os::memory_range* ranges, std::size_t count) noexcept
     {
-        check(p, size);
-        return os_pages::decommit(p, size);
+        for (std::size_t i = 0; i < count; ++i) check(ranges[i].begin, ranges[i].size);
+        return os_pages::decommit(ranges, count);
     }
     static bool discard(void* p, std::size_t size) noexcept
     {
@@ -149,6 +149,40 @@ TEST(PageSource, whole_pages_where_address_space_is_short)
 {
     large_pages<64 * kib>::most = binmalloc::detail::first_region_size - 1;
     use_whole_pages_alone<64 * kib>();
+}
+
+void decommit_every_second_piece()
+{
+    using pages = binmalloc::os_pages;
+    constexpr std::size_t piece = 64 * kib;
+    constexpr std::size_t pieces = 50;
+    auto* const memory = static_cast<std::byte*>(pages::reserve(pieces * piece, piece));
+    ASSERT_NE(memory, nullptr);
+    ASSERT_TRUE(pages::commit(memory, pieces * piece));
+    std::vector<binmalloc::os::memory_range> ranges;
+    for (std::size_t i = 0; i < pieces; ++i) {
+        fill(memory + i * piece, piece, i);
+        if (i % 2 == 0) ranges.push_back({memory + i * piece, piece});
+    }
+    ASSERT_TRUE(pages::decommit(ranges.data(), ranges.size()));
+    for (const auto& range : ranges) {
+        ASSERT_TRUE(pages::commit(range.begin, range.size));
+        EXPECT_TRUE(all_zero(range.begin, range.size));
+    }
+    for (std::size_t i = 1; i < pieces; i += 2) {
+        EXPECT_TRUE(holds(memory + i * piece, piece, i)) << "between two that went";
+    }
+    pages::release(memory, pieces * piece);
+}
+
+TEST(PageSource, several_ranges_are_given_back)
+{
+    decommit_every_second_piece();
+#if defined(__linux__) && defined(SYS_process_madvise)
+    // As a kernel would have it that cannot do so in one call.
+    binmalloc::os::can_decommit_at_once = false;
+    decommit_every_second_piece();
+#endif
 }
 
 #if defined(__unix__) || defined(__APPLE__)

@@ -231,6 +231,24 @@ TEST(PageStore, discarded_memory_is_not_taken_for_zero)
     EXPECT_EQ(lazy_heap::statistics().dirty, 0U);
 }
 
+TEST(PageStore, scattered_memory_goes_back_in_few_calls)
+{
+    heap::purge();
+    constexpr std::size_t pieces = 2000;
+    auto blocks = blocks_of<heap>(64 * kib, pieces * 64 * kib);
+    std::vector<void*> kept; // one between any two, so that nothing is joined
+    for (std::size_t i = 1; i < pieces; i += 2) kept.push_back(blocks[i]);
+    const std::size_t before = counts::calls;
+    for (std::size_t i = 0; i < pieces; i += 2) heap::deallocate(blocks[i]);
+    heap::purge();
+    EXPECT_LE(counts::calls, before + pieces / 2 / 8) << "a call for each piece would be " << pieces / 2;
+    EXPECT_EQ(heap::statistics().dirty, 0U);
+    for (const void* block : kept) {
+        ASSERT_TRUE(holds(block, 4 * kib, 1));
+    }
+    free_all<heap>(kept);
+}
+
 template <class Heap>
 void rest_with_background_purge()
 {

@@ -298,7 +298,7 @@ private:
     // top of it, as no more is warm.
     static void check_free_list(const slab* s) noexcept
     {
-        unsigned left = 16;
+        unsigned left = 4;
         for (const block* b = s->free; b != &s->end && left > 0; --left) {
             const block* next = next_of(b);
             if (next == b) os::fatal("double free", b);

@@ -16,6 +16,7 @@
 #define BINMALLOC_MEMORY_CHECKERS_HPP
 
 #include <binmalloc/bits.hpp>
+#include <binmalloc/platform/memory_range.hpp>
 
 #if defined(__linux__) && __has_include(<valgrind/memcheck.h>)
 #    include <valgrind/memcheck.h>
@@ -45,26 +46,6 @@ inline void forbid(const void*, std::size_t) noexcept {}
 inline void permit(const void*, std::size_t) noexcept {}
 #endif
 
-/// A page source that permits access to what is no longer ours: others will get the addresses.
-template <class Source>
-struct permitting : Source {
-    static void release(void* p, std::size_t size) noexcept
-    {
-        permit(p, size);
-        Source::release(p, size);
-    }
-    static bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
-    {
-        if (new_size < size) permit(offset(p, new_size), size - new_size);
-        return Source::extend(p, size, new_size);
-    }
-    static bool move(void* p, std::size_t size, void* to, std::size_t to_size) noexcept
-    {
-        permit(p, size);
-        return Source::move(p, size, to, to_size);
-    }
-};
-
 /// Valgrind's memcheck; its requests do nothing in a process that is not under it.
 namespace memcheck {
 
@@ -76,6 +57,9 @@ BINMALLOC_SLOW inline bool is_running() noexcept
     // Other tools of Valgrind do not know the request and answer 0.
     return VALGRIND_MAKE_MEM_DEFINED_IF_ADDRESSABLE(&probe, sizeof probe) != 0;
 }
+
+/// Whatever its tool.
+inline bool is_under_valgrind() noexcept { return RUNNING_ON_VALGRIND != 0; }
 
 /// `size` bytes of a block with room for `usable`.
 BINMALLOC_SLOW inline void allocated(const void* p, std::size_t size, std::size_t usable) noexcept
@@ -108,6 +92,7 @@ BINMALLOC_SLOW inline void look_again() noexcept { VALGRIND_ENABLE_ERROR_REPORTI
 #else
 
 inline bool is_running() noexcept { return false; }
+inline bool is_under_valgrind() noexcept { return false; }
 inline void allocated(const void*, std::size_t, std::size_t) noexcept {}
 inline void make_accessible(const void*, std::size_t) noexcept {}
 inline void freed(const void*, std::size_t) noexcept {}
@@ -138,6 +123,37 @@ private:
 };
 
 } // namespace memcheck
+
+/// A page source as checkers need it. Access to what is no longer ours is permitted: others will get the
+/// addresses.
+template <class Source>
+struct permitting : Source {
+    // Valgrind warns of system calls that it doesn't know, such as one for several ranges.
+    static bool decommit(const os::memory_range* ranges, std::size_t count) noexcept
+    {
+        if (!memcheck::is_under_valgrind()) [[likely]]
+            return Source::decommit(ranges, count);
+        bool done = true;
+        for (std::size_t i = 0; i < count; ++i) done &= Source::decommit(ranges + i, 1);
+        return done;
+    }
+    static void release(void* p, std::size_t size) noexcept
+    {
+        permit(p, size);
+        Source::release(p, size);
+    }
+    static bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
+    {
+        if (new_size < size) permit(offset(p, new_size), size - new_size);
+        return Source::extend(p, size, new_size);
+    }
+    static bool move(void* p, std::size_t size, void* to, std::size_t to_size) noexcept
+    {
+        permit(p, size);
+        return Source::move(p, size, to, to_size);
+    }
+};
+
 } // namespace binmalloc::detail
 
 #endif

@@ -13,11 +13,11 @@ namespace binmalloc {
 /// Static functions with the contracts of the memory section of platform/os.hpp. A source of one's
 /// own may count, limit or refuse.
 template <class S>
-concept page_source = requires(void* p, std::size_t n) {
+concept page_source = requires(void* p, std::size_t n, const os::memory_range* ranges) {
     { S::page_size() } noexcept -> std::same_as<std::size_t>;
     { S::reserve(n, n) } noexcept -> std::same_as<void*>;
     { S::commit(p, n) } noexcept -> std::same_as<bool>;
-    { S::decommit(p, n) } noexcept -> std::same_as<bool>;
+    { S::decommit(ranges, n) } noexcept -> std::same_as<bool>;
     { S::discard(p, n) } noexcept -> std::same_as<bool>;
     { S::release(p, n) } noexcept -> std::same_as<void>;
     { S::extend(p, n, n) } noexcept -> std::same_as<bool>;
@@ -34,7 +34,10 @@ struct os_pages {
         return os::reserve(size, alignment);
     }
     static bool commit(void* p, std::size_t size) noexcept { return os::commit(p, size); }
-    static bool decommit(void* p, std::size_t size) noexcept { return os::decommit(p, size); }
+    static bool decommit(const os::memory_range* ranges, std::size_t count) noexcept
+    {
+        return os::decommit(ranges, count);
+    }
     static bool discard(void* p, std::size_t size) noexcept { return os::discard(p, size); }
     static void release(void* p, std::size_t size) noexcept { os::release(p, size); }
     static bool extend(void* p, std::size_t size, std::size_t new_size) noexcept

@@ -312,59 +312,92 @@ protected:
         return true;
     }
 
+    // What leaves the sets to be given back in one go: runs, and at its end at most one of the others.
+    struct parting {
+        static constexpr unsigned most_runs = 32;
+
+        bool is_empty() const noexcept { return count == 0 && idle == nullptr && !whole; }
+        bool is_full() const noexcept
+        {
+            return count == most_runs || idle != nullptr || whole || scattered != nullptr;
+        }
+
+        unit_run runs[most_runs];
+        unsigned count = 0;
+        span* idle = nullptr;        // a huge mapping
+        unit_run whole;              // a region
+        region* scattered = nullptr; // that of the last run, which leaves holes in its huge pages
+    };
+
     // One round gives back what aged through the last one, in steps; then the next begins to age.
     BINMALLOC_SLOW void trim(trim_mode mode, std::size_t most = Footprint::purge_step) noexcept
     {
         if (is_abandoned()) return;
         const os::keep_errno keep;
-        const auto page_units =
-            static_cast<unsigned>(divide_up(source::page_size(), unit_size));
         for (std::size_t given = 0; mode == trim_all || given < most;) {
-            unit_run run;
-            span* idle;
-            bool scattered = false;
+            parting out;
             {
                 guard held(lock_);
-                if (dirty_bytes() <= allowance_.target(live_bytes())) shrinking_ = false;
-                const bool all = mode == trim_all || shrinking_;
-                if ((!all && !aging_) || frozen_) return;
-                idle = huge_.take_idle(all ? round() + 1 : round() - 1);
-                if (idle != nullptr) {
-                    huge_.remove(idle);
-                } else if (run = regions_.take_dirty(!all, huge_page_units); run) {
-                    // Huge pages stay whole.
-                } else if (run = regions_.take_dirty(!all, page_units); run) {
-                    // The system might fill the holes with huge pages again.
-                    scattered = run.where->huge_pages;
-                    if (scattered) run.where->huge_pages = false;
-                } else {
-                    if (aging_) regions_.age();
-                    aging_ = false;
-                    shrinking_ = false;
-                    return;
+                while (!out.is_full() && (mode == trim_all || given < most)) {
+                    const std::size_t bytes = take_out(mode, out);
+                    if (bytes == 0) break;
+                    given += bytes;
                 }
+                if (out.is_empty()) return;
                 ++away_;
-                // Of a whole region most may never have been used.
-                const std::size_t bytes = idle != nullptr ? idle->bytes
-                    : run.first == 0                      ? run.where->dirty_units * unit_size
-                                                          : run.bytes();
-                given += bytes;
-                if (mode == trim_aged) allowance_.note_given_back(bytes, all);
             }
-            if (scattered)
-                use_huge_pages(run.where, run.where->unit_count * unit_size, false);
-            bool done = true;
-            if (idle != nullptr)
-                mapping::destroy(idle);
-            else if (run.first == 0)
-                source::release(run.where, run.bytes());
-            else
-                done = give_back(run, mode);
+            // The system might fill the holes again.
+            if (out.scattered != nullptr)
+                use_huge_pages(out.scattered, out.scattered->unit_count * unit_size, false);
+            if (out.idle != nullptr) mapping::destroy(out.idle);
+            if (out.whole) source::release(out.whole.where, out.whole.bytes());
+            const bool done = give_back(out, mode);
             guard held(lock_);
             --away_;
-            if (run && run.first != 0) regions_.put_back(run, done);
+            for (unsigned i = 0; i < out.count; ++i) regions_.put_back(out.runs[i], done);
             if (!done) return;
         }
+    }
+
+    // Under the lock. Returns: so many bytes more are to be given back; 0: that's all, for now.
+    std::size_t take_out(trim_mode mode, parting& out) noexcept
+    {
+        if (dirty_bytes() <= allowance_.target(live_bytes())) shrinking_ = false;
+        const bool all = mode == trim_all || shrinking_;
+        if ((!all && !aging_) || frozen_) return 0;
+        std::size_t bytes = 0;
+        out.idle = huge_.take_idle(all ? round() + 1 : round() - 1);
+        if (out.idle != nullptr) {
+            huge_.remove(out.idle);
+            bytes = out.idle->bytes;
+        } else if (const unit_run run = take_dirty(!all, out)) {
+            // Of a whole region most may never have been used.
+            bytes = run.first == 0 ? run.where->dirty_units * unit_size : run.bytes();
+            if (run.first == 0)
+                out.whole = run;
+            else
+                out.runs[out.count++] = run;
+        } else {
+            if (aging_) regions_.age();
+            aging_ = false;
+            shrinking_ = false;
+            return 0;
+        }
+        if (mode == trim_aged) allowance_.note_given_back(bytes, all);
+        return bytes;
+    }
+
+    unit_run take_dirty(bool aging_only, parting& out) noexcept
+    {
+        if (const unit_run run = regions_.take_dirty(aging_only, huge_page_units)) return run;
+        // Only now are huge pages cut.
+        const auto page_units = static_cast<unsigned>(divide_up(source::page_size(), unit_size));
+        const unit_run run = regions_.take_dirty(aging_only, page_units);
+        if (run && run.where->huge_pages) {
+            run.where->huge_pages = false;
+            out.scattered = run.where;
+        }
+        return run;
     }
 
     std::size_t dirty_bytes() const noexcept
@@ -380,11 +413,17 @@ protected:
     // What counts for the limit.
     std::size_t held_bytes() const noexcept { return live_bytes() + dirty_bytes() + promised_; }
 
-    static bool give_back(const unit_run& run, trim_mode mode) noexcept
+    static bool give_back(const parting& out, trim_mode mode) noexcept
     {
-        if (Footprint::discard_lazily && mode == trim_aged
-            && source::discard(run.memory(), run.bytes())) return true;
-        return source::decommit(run.memory(), run.bytes());
+        os::memory_range ranges[parting::most_runs];
+        std::size_t count = 0;
+        for (unsigned i = 0; i < out.count; ++i) {
+            const unit_run& run = out.runs[i];
+            if (Footprint::discard_lazily && mode == trim_aged
+                && source::discard(run.memory(), run.bytes())) continue;
+            ranges[count++] = {run.memory(), run.bytes()};
+        }
+        return count == 0 || source::decommit(ranges, count);
     }
 
     mutable Lock lock_;

@@ -8,7 +8,7 @@ struct hoarder {
     static std::size_t page_size() noexcept { return 4096; }
     static void* reserve(std::size_t, std::size_t) noexcept { return nullptr; }
     static bool commit(void*, std::size_t) noexcept { return true; }
-    static bool decommit(void*, std::size_t) noexcept { return true; }
+    static bool decommit(const binmalloc::os::memory_range*, std::size_t) noexcept { return true; }
     static bool discard(void*, std::size_t) noexcept { return true; }
     static bool extend(void*, std::size_t, std::size_t) noexcept { return false; }
     static bool move(void*, std::size_t, void*, std::size_t) noexcept { return false; }

@@ -22,10 +22,10 @@ struct counting_pages : binmalloc::os_pages {
         ++calls;
         return os_pages::reserve(size, alignment);
     }
-    static bool decommit(void* p, std::size_t size) noexcept
+    static bool decommit(const binmalloc::os::memory_range* ranges, std::size_t count) noexcept
     {
         ++calls;
-        return os_pages::decommit(p, size);
+        return os_pages::decommit(ranges, count);
     }
     static bool discard(void* p, std::size_t size) noexcept
     {

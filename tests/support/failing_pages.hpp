@@ -62,9 +62,9 @@ struct failing_pages : binmalloc::os_pages {
     {
         return !refused() && os_pages::commit(pages, size);
     }
-    static bool decommit(void* pages, std::size_t size) noexcept
+    static bool decommit(const binmalloc::os::memory_range* ranges, std::size_t count) noexcept
     {
-        return !refused() && os_pages::decommit(pages, size);
+        return !refused() && os_pages::decommit(ranges, count);
     }
     static bool discard(void* pages, std::size_t size) noexcept
     {

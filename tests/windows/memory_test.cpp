@@ -111,7 +111,8 @@ TEST(WindowsMemory, is_committed_and_decommitted)
     EXPECT_TRUE(holds(p + part, part, 1));
     const std::size_t resident = memory_in_use().resident;
 
-    ASSERT_TRUE(os::decommit(p + part, part));
+    const os::memory_range middle{p + part, part};
+    ASSERT_TRUE(os::decommit(&middle, 1));
     EXPECT_EQ(at(p + part).state, DWORD{MEM_RESERVE});
     EXPECT_EQ(at(p + part).reservation, p) << "one reservation as before";
     EXPECT_LE(memory_in_use().resident + part, resident + 2 * mib);

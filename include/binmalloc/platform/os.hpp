@@ -11,8 +11,9 @@
 //   commit(p, size)               makes reserved memory usable, false when the system refuses;
 //                                 committing twice is harmless. commit_needed says if the call
 //                                 does anything
-//   decommit(p, size)             gives the memory behind the addresses back. True: it is usable
-//                                 again (after commit) and reads as zero
+//   decommit(ranges, count)       gives the memory behind the addresses back. True: all of it is usable
+//                                 again (after commit) and reads as zero; false: some of it may be as
+//                                 before
 //   discard(p, size)              the system may take the memory back when it is short of it; until it
 //                                 is written again it reads as before or as zero. False: not possible
 //   release(p, size)              ends a reservation

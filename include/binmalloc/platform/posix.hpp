@@ -9,6 +9,7 @@
 #if defined(__linux__)
 #    include <binmalloc/platform/cgroup.hpp>
 #endif
+#include <binmalloc/platform/memory_range.hpp>
 
 #include <atomic>
 #include <cerrno>
@@ -147,15 +148,43 @@ inline void* reserve(std::size_t size, std::size_t alignment) noexcept
 
 inline bool commit(void*, std::size_t) noexcept { return true; }
 
-inline bool decommit(void* p, std::size_t size) noexcept
+inline bool decommit_one(const memory_range& range) noexcept
 {
 #if defined(__linux__)
-    return madvise(p, size, MADV_DONTNEED) == 0;
+    return madvise(range.begin, range.size, MADV_DONTNEED) == 0;
 #else
     // Elsewhere MADV_DONTNEED is a hint that keeps the content; mapping anew is exact.
-    return mmap(p, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+    return mmap(range.begin, range.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                -1, 0)
         != MAP_FAILED;
 #endif
+}
+
+#if defined(__linux__) && defined(SYS_process_madvise)
+inline std::atomic<bool> can_decommit_at_once{true};
+
+/// One system call, and where other threads run, one interruption of each. Linux before 6.15 refuses it.
+/// False: some of it may be as before.
+inline bool decommit_at_once(const memory_range* ranges, std::size_t count) noexcept
+{
+    constexpr int this_process = -10000; // PIDFD_SELF_THREAD_GROUP
+    if (!can_decommit_at_once.load(std::memory_order_relaxed)) return false;
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < count; ++i) bytes += ranges[i].size;
+    const long advised = syscall(SYS_process_madvise, this_process, ranges, count, MADV_DONTNEED, 0);
+    if (advised < 0) can_decommit_at_once.store(false, std::memory_order_relaxed);
+    return advised >= 0 && static_cast<std::size_t>(advised) == bytes;
+}
+#else
+inline bool decommit_at_once(const memory_range*, std::size_t) noexcept { return false; }
+#endif
+
+inline bool decommit(const memory_range* ranges, std::size_t count) noexcept
+{
+    if (count > 1 && decommit_at_once(ranges, count)) return true;
+    bool done = true;
+    for (std::size_t i = 0; i < count; ++i) done &= decommit_one(ranges[i]);
+    return done;
 }
 
 inline bool discard([[maybe_unused]] void* p, [[maybe_unused]] std::size_t size) noexcept

@@ -7,6 +7,7 @@
 
 #include <binmalloc/bits.hpp>
 #include <binmalloc/config.hpp>
+#include <binmalloc/platform/memory_range.hpp>
 
 #include <atomic>
 #include <cerrno>
@@ -186,15 +187,19 @@ inline bool commit(void* p, std::size_t size) noexcept
     return VirtualAlloc(p, size, win::mem_commit, win::page_readwrite) != nullptr;
 }
 
-inline bool decommit(void* p, std::size_t size) noexcept
+inline bool decommit(const memory_range* ranges, std::size_t count) noexcept
 {
-    return VirtualFree(p, size, win::mem_decommit) != 0;
+    bool done = true;
+    for (std::size_t i = 0; i < count; ++i)
+        done &= VirtualFree(ranges[i].begin, ranges[i].size, win::mem_decommit) != 0;
+    return done;
 }
 
 inline bool extend(void* p, std::size_t size, std::size_t new_size) noexcept
 {
-    if (new_size < size) return decommit(detail::offset(p, new_size), size - new_size);
-    return new_size == size;
+    if (new_size >= size) return new_size == size;
+    const memory_range end{detail::offset(p, new_size), size - new_size};
+    return decommit(&end, 1);
 }
 
 /// Reserved memory faults like none.
