@@ -160,25 +160,35 @@ public:
         return i;
     }
 
-    /// Units of a slab of this class: the fewest (at most max_slab_units) that hold 8 blocks with at
-    /// most 1/16 left over, else those with the smallest share left over.
+    /// Units of a slab of this class, which hold at least 8 blocks: the fewest, up to 4, with at most 1/32
+    /// left over; else the fewest with at most 1/16; else those with the smallest share left over.
     static constexpr unsigned slab_units(bin_index bin) noexcept
     {
         const std::size_t size = sizes[bin];
-        unsigned best = 1;
-        for (unsigned units = 1; units <= max_slab_units; ++units) {
-            const std::size_t bytes = units * unit_size;
-            if (bytes / size < 8 && units < max_slab_units) {
-                best = units + 1;
-                continue;
-            }
-            if (bytes % size * 16 <= bytes) return units;
-            if (bytes % size * best < best * unit_size % size * units) best = units;
-        }
+        if (const unsigned few = fewest_units(size, 4, 32); few != 0) return few;
+        if (const unsigned more = fewest_units(size, max_slab_units, 16); more != 0) return more;
+        unsigned best = max_slab_units;
+        for (unsigned units = best - 1; units * unit_size / size >= 8; --units)
+            if (left_over(size, units) * best <= left_over(size, best) * units) best = units;
         return best;
     }
 
 private:
+    static constexpr std::size_t left_over(std::size_t size, unsigned units) noexcept
+    {
+        return units * unit_size % size;
+    }
+
+    // Of at most `most`, for 8 blocks and with at most 1/`share` left over; 0: there are none.
+    static constexpr unsigned fewest_units(std::size_t size, unsigned most, std::size_t share) noexcept
+    {
+        for (unsigned units = 1; units <= most; ++units) {
+            const std::size_t bytes = units * unit_size;
+            if (bytes / size >= 8 && left_over(size, units) * share <= bytes) return units;
+        }
+        return 0;
+    }
+
     static constexpr std::size_t coarse_step = 128;
 
     template <std::size_t Step, std::size_t Limit, class Alignment>
@@ -206,15 +216,16 @@ static_assert(default_table::sizes[default_table::of(3, 4)] == 4);
 static_assert(default_table::sizes[default_table::of(200, 64)] == 256);
 static_assert(default_table::of(max_block_size + 1) == default_table::none);
 
-// Waste over 128 B is at most 12.5 %, slabs hold at least 8 blocks, and every look-up agrees with the
-// search it stands for.
+// Waste over 128 B is at most 12.5 %, slabs hold at least 8 blocks and leave a fourteenth over at most, and
+// every look-up agrees with the search it stands for.
 constexpr bool default_table_is_right()
 {
     std::size_t previous = 0;
     for (std::size_t i = 0; i < default_table::count; ++i) {
         const std::size_t size = default_table::sizes[i];
         if (size > 128 && (size - previous - 1) * 8 > size) return false;
-        if (default_table::slab_units(static_cast<bin_index>(i)) * unit_size / size < 8) return false;
+        const std::size_t slab_bytes = default_table::slab_units(static_cast<bin_index>(i)) * unit_size;
+        if (slab_bytes / size < 8 || slab_bytes % size * 14 > slab_bytes) return false;
         if (default_table::of(size, 8) != default_table::search(size, size < 8 ? 4 : 8)
             && size != 4) return false;
         if (default_table::of(size) != default_table::search(size, natural_alignment_of(size)))
