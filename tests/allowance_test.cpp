@@ -13,6 +13,7 @@ using namespace binmalloc_test;
 
 struct footprint : binmalloc::default_footprint {
     static constexpr std::size_t dirty_floor = 1 * mib;
+    static constexpr std::size_t dirty_start = 0;
     static constexpr std::size_t dirty_ceiling = 100 * mib;
     static constexpr std::size_t dirty_divisor = 2;
 };
@@ -27,6 +28,23 @@ TEST(Allowance, begins_with_the_floor_or_an_eighth_of_what_lives)
     EXPECT_EQ(a.limit(0), 1 * mib);
     EXPECT_EQ(a.limit(4 * mib), 1 * mib);
     EXPECT_EQ(a.limit(live), 5 * mib);
+}
+
+struct generous_footprint : footprint {
+    static constexpr std::size_t dirty_start = 20 * mib;
+};
+
+TEST(Allowance, begins_with_what_the_footprint_starts_with_until_nobody_needed_it)
+{
+    binmalloc::detail::allowance<generous_footprint> a;
+    EXPECT_EQ(a.limit(0), 20 * mib);
+    EXPECT_EQ(a.limit(live), 20 * mib);
+    EXPECT_EQ(a.limit(1000 * mib), 125 * mib);
+    a.note_given_back(12 * mib, false);
+    EXPECT_EQ(a.limit(live), 8 * mib);
+    a.note_given_back(12 * mib, false);
+    EXPECT_EQ(a.limit(live), 5 * mib);
+    EXPECT_EQ(a.limit(0), 1 * mib);
 }
 
 TEST(Allowance, is_raised_by_what_is_needed_again_in_the_same_round)

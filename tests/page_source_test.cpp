@@ -82,6 +82,7 @@ private:
 
 struct frequent_purges : binmalloc::default_footprint {
     static constexpr std::size_t dirty_floor = 256 * kib;
+    static constexpr std::size_t dirty_start = 0;
     static constexpr std::size_t dirty_ceiling = 1 * mib;
 };
 

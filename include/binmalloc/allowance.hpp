@@ -3,9 +3,9 @@
 // Layer: page allocator. Not thread safe: the page allocator's lock is held.
 //
 // That is learned, between the footprint's bounds: what was given back because there was too much, and
-// is needed again at once, raises the allowance; what nobody needs for the delay lowers it. So a program
-// that works through large amounts again and again soon makes no system calls, and one that frees all it
-// has, has given it back then.
+// is needed again at once, raises the allowance; what nobody needs for the delay lowers it. It begins with
+// a few MiB, as if these had been needed again. So a program that works through large amounts again and
+// again soon makes no system calls, and one that frees all it has, has given it back then, but for these.
 #ifndef BINMALLOC_ALLOWANCE_HPP
 #define BINMALLOC_ALLOWANCE_HPP
 
@@ -80,7 +80,7 @@ private:
 
     std::size_t most_live_ = 0;        // in this round, as seen by who needed something
     std::size_t most_live_before_ = 0; // in the last
-    std::size_t learned_ = 0;
+    std::size_t learned_ = Footprint::dirty_start;
     std::size_t given_back_ = 0; // in this round, early
 };
 

@@ -65,10 +65,14 @@ struct default_footprint {
     static constexpr std::uint64_t purge_delay_ms = 500;
 
     /// Freed memory that may always wait for reuse: bytes. More of it may where the program turns out
-    /// to need it again at once. Under the address sanitizer it stays for longer: a read of it after its
+    /// to need it again at once, see dirty_start. Under the address sanitizer it stays for longer: a read of it after its
     /// free is to be reported, not to fault.
     static constexpr std::size_t dirty_floor =
         std::size_t{BINMALLOC_ADDRESS_SANITIZER ? 64 : 1} << 20;
+
+    /// So much more of it may wait at first, until it turns out that nobody needs it: bytes. Many programs
+    /// fill and empty a few MiB again and again.
+    static constexpr std::size_t dirty_start = std::size_t{16} << 20;
 
     /// The most that may wait for reuse: so many bytes, or the largest live size of about the last second
     /// / dirty_divisor if that is more.
@@ -99,6 +103,7 @@ template <class F>
 concept footprint_policy = requires {
     { F::purge_delay_ms } -> std::convertible_to<std::uint64_t>;
     { F::dirty_floor } -> std::convertible_to<std::size_t>;
+    { F::dirty_start } -> std::convertible_to<std::size_t>;
     { F::dirty_ceiling } -> std::convertible_to<std::size_t>;
     { F::dirty_divisor } -> std::convertible_to<std::size_t>;
     { F::discard_lazily } -> std::convertible_to<bool>;

@@ -265,6 +265,7 @@ struct odd_sizes {
 struct odd_footprint : binmalloc::default_footprint {
     static constexpr std::uint64_t purge_delay_ms = 1;
     static constexpr std::size_t dirty_floor = 64 * kib;
+    static constexpr std::size_t dirty_start = 0;
     static constexpr std::size_t dirty_ceiling = 256 * kib;
     static constexpr std::size_t stash_bytes = 1024 * kib;
     static constexpr std::size_t purge_step = 128 * kib;

@@ -25,6 +25,7 @@ namespace binmalloc_test {
 struct frugal_footprint : binmalloc::default_footprint {
     static constexpr std::uint64_t purge_delay_ms = 0;
     static constexpr std::size_t dirty_floor = 0;
+    static constexpr std::size_t dirty_start = 0;
     static constexpr std::size_t dirty_ceiling = 0;
     static constexpr std::size_t stash_bytes = 0;
     static constexpr std::size_t dirty_divisor = std::size_t{1} << 30;
