@@ -3,7 +3,7 @@
 // Layer: bins and slabs. Not thread safe: whoever calls holds the slab's home.
 //
 // A slab's memory is carved into blocks a page at a time, so a size class that is used once costs
-// one page. `free` lists what was carved and is not in use, last freed first.
+// one page; if it was in use before, by more of them at a time. `free` lists what was carved and is not in use, last freed first.
 //
 //   free -> block -> block -> end <-.     The list ends in a link to itself. A block that is freed
 //                              \___/      while it is on top becomes one, too: so the comparison that
@@ -52,6 +52,11 @@ inline bool at_end(const free_list* list) noexcept
 
 /// How much is carved at a time. More would touch pages that may never be used.
 inline constexpr std::size_t carve_bytes = 4096;
+
+/// Where they were touched before, it is at least so many blocks, if they are no larger than that: few blocks
+/// to a page would be as many slow paths.
+inline constexpr unsigned carve_blocks_at_once = 32;
+inline constexpr std::size_t largest_carved_at_once = 1024;
 
 /// The header of the slab or span that a unit belongs to.
 inline unit_header* first_header(unit_header* h) noexcept
@@ -125,12 +130,13 @@ struct carving {
     unsigned last;
 };
 
-/// Effects: counts the next page's worth of blocks as carved. Requires: carved < capacity.
+/// Effects: counts the next page's worth of blocks as carved, or more. Requires: carved < capacity.
 inline carving carve(slab* s) noexcept
 {
     const unsigned first = s->carved;
     const auto in_page = static_cast<unsigned>(carve_bytes / s->block_size);
-    const unsigned wanted = first + (in_page > 0 ? in_page : 1);
+    const unsigned least = s->resident && s->block_size <= largest_carved_at_once ? carve_blocks_at_once : 1;
+    const unsigned wanted = first + (in_page > least ? in_page : least);
     const unsigned last = wanted < s->capacity ? wanted : s->capacity;
     s->carved = static_cast<std::uint16_t>(last);
     return {first, last};

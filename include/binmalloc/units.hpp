@@ -37,7 +37,8 @@ struct unit_header {
     unit_kind kind;
     std::uint8_t distance;
     std::uint8_t bin;         ///< slab, all units of it
-    bool available;           ///< slab: in its home's list of slabs with free blocks
+    bool available : 1;       ///< slab: in its home's list of slabs with free blocks
+    bool resident : 1;        ///< slab: its memory was in use before, so it costs none to write to it
     std::uint32_t block_size; ///< slab: bytes; spans: 0
 };
 
