@@ -323,11 +323,11 @@ private:
             if (s->owner != owner_of(bin)) s->owner = owner_of(bin);
         } else {
             const unsigned units = Table::slab_units(bin);
-            bool unused;
-            unit_header* first = take_units(units, unused);
+            bool zeroed;
+            unit_header* first = take_units(units, zeroed);
             if (first == nullptr) return nullptr;
             s = make_slab(first, units, bin, Table::sizes[bin], this, owner_of(bin));
-            s->resident = !unused;
+            s->resident = !zeroed;
             forbid(unit_memory(s), units * unit_size);
             if constexpr (Tracked) memcheck::make_accessible(unit_memory(s), units * unit_size);
         }
@@ -336,15 +336,15 @@ private:
         return s;
     }
 
-    // `unused` says if none of their memory was written since the OS gave it.
-    unit_header* take_units(unsigned units, bool& unused) noexcept
+    // `zeroed` says if none of their memory was written since the OS gave it.
+    unit_header* take_units(unsigned units, bool& zeroed) noexcept
     {
-        unused = false;
+        zeroed = false;
         if (this->stash != nullptr) {
             if (span* s = this->stash->take_last(units)) return s;
             if (span* s = this->stash->take(units)) return s;
         }
-        return pages_->acquire_units(units, &unused);
+        return pages_->acquire_units(units, &zeroed);
     }
 
     // Effects: the units of an empty slab are for the thread's next slab or span.

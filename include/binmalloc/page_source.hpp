@@ -65,8 +65,8 @@ struct default_footprint {
     static constexpr std::uint64_t purge_delay_ms = 500;
 
     /// Freed memory that may always wait for reuse: bytes. More of it may where the program turns out
-    /// to need it again at once, see dirty_start. Under the address sanitizer it stays for longer: a read of it after its
-    /// free is to be reported, not to fault.
+    /// to need it again at once, see dirty_start. Under the address sanitizer it stays for longer: a read
+    /// of it after its free is to be reported, not to fault.
     static constexpr std::size_t dirty_floor =
         std::size_t{BINMALLOC_ADDRESS_SANITIZER ? 64 : 1} << 20;
 

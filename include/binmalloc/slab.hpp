@@ -3,7 +3,8 @@
 // Layer: bins and slabs. Not thread safe: whoever calls holds the slab's home.
 //
 // A slab's memory is carved into blocks a page at a time, so a size class that is used once costs
-// one page; if it was in use before, by more of them at a time. `free` lists what was carved and is not in use, last freed first.
+// one page; memory that was in use before, more of it at a time. `free` lists what was carved and is
+// not in use, last freed first.
 //
 //   free -> block -> block -> end <-.     The list ends in a link to itself. A block that is freed
 //                              \___/      while it is on top becomes one, too: so the comparison that
