@@ -313,6 +313,59 @@ TEST(ForkMemory, an_only_child_finds_what_busy_threads_had_free)
     churning.stop();
 }
 
+// --- a heap that is just being made ---------------------------------------------------------------
+
+// Of their own footprints, so nothing else in this process has made these heaps.
+struct new_footprint : binmalloc::default_footprint {};
+struct new_leased_policy : binmalloc::default_policy {
+    using footprint = new_footprint;
+};
+struct new_single_policy : binmalloc::single_cache_policy {
+    using footprint = new_footprint;
+};
+
+/// Between the handlers of a fork, as if the process were copied just now.
+template <class Heap>
+void make_while_another_thread_forks()
+{
+    using namespace std::chrono_literals;
+    std::atomic<bool> made = false;
+    binmalloc::detail::before_fork();
+    std::thread other([&] {
+        Heap::deallocate(opaque(Heap::allocate(100)));
+        made = true;
+    });
+    std::this_thread::sleep_for(100ms);
+    EXPECT_FALSE(made) << "what it has would be lost in the child";
+    binmalloc::detail::after_fork_in_parent();
+    other.join();
+    EXPECT_TRUE(made);
+}
+
+TEST(ForkMemory, no_heap_is_made_while_another_thread_forks)
+{
+    make_while_another_thread_forks<binmalloc::basic_heap<new_leased_policy>>();
+    make_while_another_thread_forks<binmalloc::basic_heap<new_single_policy>>();
+}
+
+struct own_footprint : binmalloc::default_footprint {};
+struct own_policy : binmalloc::default_policy {
+    using footprint = own_footprint;
+};
+
+TEST(ForkMemory, a_heap_is_made_by_the_thread_that_forks)
+{
+    using own_heap = binmalloc::basic_heap<own_policy>;
+    const std::uint64_t begin = binmalloc::os::now_ms();
+    binmalloc::detail::before_fork();
+    void* const block = opaque(own_heap::allocate(100));
+    EXPECT_NE(block, nullptr);
+    own_heap::deallocate(block);
+    binmalloc::detail::after_fork_in_parent();
+    EXPECT_LT(binmalloc::os::now_ms() - begin, binmalloc::detail::fork_patience_ms / 2)
+        << "it waited for itself";
+}
+
 // --- several heaps --------------------------------------------------------------------------------
 
 struct other_sizes {

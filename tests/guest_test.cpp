@@ -148,22 +148,57 @@ TEST_F(Guest, holds_no_more_than_it_may)
     EXPECT_LE(now, guest_type::most_held_bytes);
 }
 
+TEST_F(Guest, heeds_what_it_may_hold_when_a_bundle_comes)
+{
+    std::vector<bin_index> bins;
+    for (unsigned i = 0; i < table::count; ++i)
+        if (guest_type::serves(static_cast<bin_index>(i))) bins.push_back(static_cast<bin_index>(i));
+    guest_type* const g = guest();
+    guest_type* const other = guest();
+    // Of some size classes it has a bundle loaded and nearly another one freed, of the rest nothing.
+    std::size_t held = 0;
+    std::size_t used = 0;
+    std::size_t bundle = 0;
+    for (; held + 2 * bundle < guest_type::most_held_bytes; ++used) {
+        const bin_index bin = bins[used];
+        const std::size_t n = guest_type::bundle_size(bin) - 1U;
+        ASSERT_NE(allocate(g, bin), nullptr);
+        free(g, bin, allocate(other, bin, n));
+        held += 2 * n * table::sizes[bin];
+        bundle = (n + 1) * table::sizes[bin];
+    }
+    ASSERT_LE(held, guest_type::most_held_bytes) << "else its frees have seen to it";
+    ASSERT_LE(used + 10, bins.size());
+    for (std::size_t i = used; i < bins.size(); ++i) ASSERT_NE(allocate(g, bins[i]), nullptr);
+
+    held = 0;
+    for (const bin_index bin : bins)
+        while (pop(g->active[bin]) != nullptr || (g->reload(bin) && pop(g->active[bin]) != nullptr))
+            held += table::sizes[bin];
+    EXPECT_GT(held, 0U);
+    EXPECT_LE(held, guest_type::most_held_bytes + guest_type::bundle_bytes);
+}
+
 TEST_F(Guest, gives_back_what_is_loaded_where_that_is_too_much)
 {
     guest_type* const g = guest();
-    void* last = nullptr;
+    guest_type* const other = guest();
     std::size_t loaded = 0;
     for (unsigned i = 0; i < table::count; ++i) {
         const auto bin = static_cast<bin_index>(i);
         if (!guest_type::serves(bin)) continue;
-        void* const p = allocate(g, bin);
-        if (bin == small) last = p;
-        loaded += (guest_type::bundle_size(bin) - 1U) * table::sizes[bin];
+        const std::size_t bytes = guest_type::bundle_size(bin) * table::sizes[bin];
+        if (loaded + bytes > guest_type::most_held_bytes) continue;
+        ASSERT_NE(allocate(g, bin), nullptr);
+        loaded += bytes - table::sizes[bin];
     }
-    ASSERT_GT(loaded, guest_type::most_held_bytes);
-    free(g, small, last);
-    for (unsigned i = 0; i < table::count; ++i)
+    ASSERT_GT(loaded, guest_type::most_held_bytes / 4 * 3);
+    // Twice, as the first bundle might be loaded.
+    free(g, small, allocate(other, small, 2 * guest_type::bundle_size(small)));
+    for (unsigned i = 0; i < table::count; ++i) {
+        if (i == small) continue;
         EXPECT_EQ(pop(g->active[i]), nullptr) << table::sizes[i];
+    }
 }
 
 TEST_F(Guest, gives_back_all_that_it_holds_when_it_ends)

@@ -268,6 +268,7 @@ public:
     /// Returns: a block for a guest, from a locked shared cache; null: no memory.
     void* refill(guest_type& g, bin_index bin, member& from) noexcept
     {
+        if (guest_type::serves(bin) && !g.has_room_for(bin)) flush(g, bin, from);
         return g.refill(from, depot_of(from), bin);
     }
 

@@ -28,7 +28,7 @@ public:
     static constexpr std::size_t bundle_bytes = 4096;
     static constexpr std::size_t bundle_blocks = 64;
 
-    /// What a guest's lists hold at most, beside one bundle of each size class: bytes. Only frees look.
+    /// What a guest's lists hold at most, beside the bundle that came last: bytes.
     static constexpr std::size_t most_held_bytes = 131072;
 
     guest(const void* its_pool, fork_gate& its_gate) noexcept
@@ -53,6 +53,14 @@ public:
         held_bytes_ -= bytes_of(bin, b.count); // load() counts them once more
         load(bin, b);
         return true;
+    }
+
+    /// If not, it is time to flush before the class's next bundle comes.
+    bool has_room_for(bin_index bin) noexcept
+    {
+        const std::size_t most_before = most_held_bytes - bytes_of(bin, bundle_size(bin));
+        if (held_bytes_ > most_before) recount_all();
+        return held_bytes_ <= most_before;
     }
 
     /// Effects: takes a bundle from a locked cache or its depot. Returns: one of its blocks, or null.
@@ -97,10 +105,9 @@ public:
     {
         hand_over(bin, ready, release);
         if (held_bytes_ < most_held_bytes / 4 * 3) return;
-        for (std::size_t i = 0; i < Table::count; ++i) {
-            recount(static_cast<bin_index>(i));
+        for (std::size_t i = 0; i < Table::count; ++i)
             hand_over(static_cast<bin_index>(i), ready, release);
-        }
+        recount_all();
         if (held_bytes_ >= most_held_bytes / 4 * 3) flush_all(release);
     }
 
@@ -171,6 +178,11 @@ private:
         for (const block* b = loaded_[bin].free; n < before && next_of(b) != b; b = next_of(b)) ++n;
         most_loaded_[bin] = n;
         held_bytes_ -= bytes_of(bin, before - n);
+    }
+
+    void recount_all() noexcept
+    {
+        for (std::size_t i = 0; i < Table::count; ++i) recount(static_cast<bin_index>(i));
     }
 
     // In a forked child the count may lag behind.

@@ -272,6 +272,7 @@ private:
         p->stashes.allow(p->pages.limit() == SIZE_MAX);
         p->exit_key.template create<&exit_callback_>();
         add_hook(); // may allocate, and so publish another one
+        wait_for_forks();
         pool_type* first = nullptr;
         if (!pool_.compare_exchange_strong(first, p, std::memory_order_acq_rel)) {
             p->destroy();
@@ -369,7 +370,7 @@ private:
     static void before_fork() noexcept
     {
         const gate_scope scope; // a child without handlers may fork again, with them
-        if (pool_type* p = existing_pool()) p->freeze();
+        if (pool_type* p = pool()) p->freeze();
     }
     static void after_fork_in_parent() noexcept
     {

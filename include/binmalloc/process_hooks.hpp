@@ -6,6 +6,15 @@
 // that are registered first are the last to run before a fork, so those of the program still find a
 // heap that works, and may wait for other threads that allocate.
 //
+// A heap that is made while a thread forks would not be made ready for that, and what it hands out until the
+// process is copied would be lost in the child. So who makes one waits for the end of a fork that has begun
+// (the stores and loads are sequentially consistent: one side sees the other):
+//
+//   who makes a heap                          fork handlers
+//     adds its hook                             count the fork
+//     a fork is counted: wait                   for each hook: make the heap, unless it is there; freeze it
+//     makes the heap, unless it is there        fork; thaw; count it no longer
+//
 // A library that carries a copy of the heap may be unloaded. The C library then forgets its fork
 // handlers, but not its thread-exit keys; and memory in which nothing lives would be lost with the
 // statics that point to it. So each heap of the library is told. The same destructors run at exit,
@@ -18,6 +27,7 @@
 #ifndef BINMALLOC_PROCESS_HOOKS_HPP
 #define BINMALLOC_PROCESS_HOOKS_HPP
 
+#include <binmalloc/fork_gate.hpp>
 #include <binmalloc/platform/os.hpp>
 
 #include <atomic>
@@ -38,17 +48,50 @@ inline constinit std::atomic<process_hook*> process_hooks{nullptr};
 template <void (*process_hook::*Answer)() noexcept>
 inline void each_process_hook() noexcept
 {
-    for (auto* hook = process_hooks.load(std::memory_order_acquire); hook != nullptr;
+    for (auto* hook = process_hooks.load(std::memory_order_seq_cst); hook != nullptr;
          hook = hook->next)
         (hook->*Answer)();
 }
 
+inline constinit std::atomic<std::uint32_t> forks_under_way{0};
+inline constinit std::atomic<std::uintptr_t> last_to_fork{0}; // a thread
+
+inline void before_fork() noexcept
+{
+    last_to_fork.store(os::thread_id(), std::memory_order_relaxed);
+    forks_under_way.fetch_add(1, std::memory_order_seq_cst);
+    each_process_hook<&process_hook::before_fork>();
+}
+
+inline void after_fork_in_parent() noexcept
+{
+    each_process_hook<&process_hook::after_fork_in_parent>();
+    forks_under_way.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+inline void after_fork_in_child() noexcept
+{
+    forks_under_way.store(0, std::memory_order_seq_cst);
+    each_process_hook<&process_hook::after_fork_in_child>();
+}
+
+/// Effects: waits until no other thread forks, with the patience of a fork: a child that no handler
+/// prepared may have inherited the count.
+inline void wait_for_forks() noexcept
+{
+    const auto another_forks = [] {
+        return forks_under_way.load(std::memory_order_seq_cst) != 0
+            && last_to_fork.load(std::memory_order_relaxed) != os::thread_id();
+    };
+    if (!another_forks()) return;
+    const std::uint64_t deadline = os::now_ms() + fork_patience_ms;
+    while (another_forks() && os::now_ms() < deadline) os::yield();
+}
+
 // A word: some processors (RISC-V) need a library for the atomic exchange of a byte.
 inline constinit std::atomic<std::uint32_t> fork_handlers_registered{0};
-inline constinit os::fork_handlers all_fork_handlers{
-    each_process_hook<&process_hook::before_fork>,
-    each_process_hook<&process_hook::after_fork_in_parent>,
-    each_process_hook<&process_hook::after_fork_in_child>};
+inline constinit os::fork_handlers all_fork_handlers{before_fork, after_fork_in_parent,
+                                                     after_fork_in_child};
 
 inline void register_fork_handlers() noexcept
 {
@@ -61,7 +104,7 @@ inline void register_fork_handlers() noexcept
 inline void add_process_hook(process_hook& hook) noexcept
 {
     hook.next = process_hooks.load(std::memory_order_relaxed);
-    while (!process_hooks.compare_exchange_weak(hook.next, &hook, std::memory_order_acq_rel)) {}
+    while (!process_hooks.compare_exchange_weak(hook.next, &hook, std::memory_order_seq_cst)) {}
     register_fork_handlers();
 }
 

@@ -216,6 +216,7 @@ private:
         s->bins.use(s->pages);
         s->bins.gate = &s->gate;
         add_hook(); // may allocate, and so publish another one
+        wait_for_forks();
         state* first = nullptr;
         if (!state_.compare_exchange_strong(first, s, std::memory_order_acq_rel)) {
             destroy(s);
@@ -244,7 +245,7 @@ private:
     static void before_fork() noexcept
     {
         const gate_scope scope;
-        state* s = existing();
+        state* s = get();
         if (s == nullptr) return;
         s->gate.close();
         s->bins.lock.lock();
