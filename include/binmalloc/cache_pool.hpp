@@ -19,11 +19,11 @@
 #ifndef BINMALLOC_CACHE_POOL_HPP
 #define BINMALLOC_CACHE_POOL_HPP
 
-#include <binmalloc/cache.hpp>
 #include <binmalloc/guest.hpp>
 #include <binmalloc/homeward.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/page_source.hpp>
+#include <binmalloc/pool_member.hpp>
 #include <binmalloc/stash_set.hpp>
 
 namespace binmalloc::detail {
@@ -31,112 +31,12 @@ namespace binmalloc::detail {
 template <class Table, class Pages, page_source Source, footprint_policy Footprint>
 class cache_pool {
 public:
+    using member = pool_member<cache_pool, Table, Pages, Footprint>;
     using front_type = cache_front<Table>;
     using guest_type = guest<Table>;
     using stash_set_type = stash_set<Pages, Footprint>;
 
     static constexpr bin_index guest_bin = Table::search(sizeof(guest_type), alignof(guest_type));
-
-    /// A cache and what it holds back for the others: one outbox for each, behind it in memory.
-    class member : public cache<Table, Pages> {
-    public:
-        /// Effects: initialises the bins, once; zero bytes, which the OS gave, are right for all
-        /// else. Requires: the lock is held.
-        void make(cache_pool& its_pool) noexcept
-        {
-            if (this->made.load(std::memory_order_relaxed)) [[likely]]
-                return;
-            this->pool = &its_pool;
-            this->gate = &its_pool.gate;
-            this->leasable = true;
-            this->index = its_pool.index_of(*this);
-            this->deactivate();
-            this->use(its_pool.pages);
-            if (this->index >= its_pool.leasable()) {
-                this->made.store(true, std::memory_order_release);
-                return;
-            }
-            // A forked child may make it again, but must not find its stash half known.
-            while (!this->try_begin()) os::yield();
-            this->stash = new (&stash_) span_stash;
-            its_pool.stashes.add(stash_, true);
-            this->made.store(true, std::memory_order_release);
-            this->end();
-        }
-
-        /// Effects: frees a block of another cache of the pool, sooner or later. As a fast path does,
-        /// it leaves the lists whole at each step. Returns: false if it is time for flush_for().
-        bool post(cache_base* home, void* p, std::size_t block_size) noexcept
-        {
-            auto* b = static_cast<block*>(p);
-            outbox& box = outboxes()[home->index];
-            if (b == box.last_added()) [[unlikely]]
-                os::fatal("double free", p);
-            box.add(b);
-            held_back_ += block_size;
-            return box.has_room() && held_back_ <= Footprint::outbox_bytes;
-        }
-
-        /// Effects: hands over what is held back for a cache, if it is enough, or all if that is much.
-        void flush_for(cache_base* home) noexcept
-        {
-            outbox& box = outboxes()[home->index];
-            if (held_back_ > Footprint::outbox_bytes) {
-                flush_all();
-                return;
-            }
-            if (!box.knows_enough()) box.set_enough(Footprint::outbox_blocks);
-            if (!box.has_room()) flush(box, home->index);
-        }
-
-        /// Effects: hands all outboxes over.
-        void flush_all() noexcept
-        {
-            for (std::uint32_t i = 0; i < owner().size_; ++i)
-                if (outboxes()[i].count() != 0) flush(outboxes()[i], i);
-            held_back_ = 0;
-        }
-
-        static std::size_t bytes(std::uint32_t pool_size) noexcept
-        {
-            return align_up(sizeof(member) + pool_size * sizeof(outbox), alignof(member));
-        }
-
-    private:
-        cache_pool& owner() noexcept
-        {
-            return *static_cast<cache_pool*>(const_cast<void*>(this->pool));
-        }
-        outbox* outboxes() noexcept { return reinterpret_cast<outbox*>(this + 1); }
-
-        void flush(outbox& box, std::uint32_t to) noexcept
-        {
-            // Their sizes are not kept; what matters is that the sum cannot stay above its limit.
-            const std::size_t bytes = box.count() * std::size_t{slab_of(box.last_added())->block_size};
-            held_back_ -= bytes < held_back_ ? bytes : held_back_;
-            member& home = owner().at(to);
-            box.send(home.inbox);
-            // Nobody may come by for a long time where no thread holds the cache. Then few blocks are enough
-            // to come again: each may be the first of many of a slab that can be adopted.
-            const bool is_idle = with_idle(home, [this, &home, to] {
-                if (to < owner().leasable())
-                    this->adopt_from(home);
-                else
-                    home.collect();
-            });
-            const bool adopts = is_idle && to < owner().leasable();
-            box.set_enough(adopts ? enough_to_adopt : Footprint::outbox_blocks);
-        }
-
-        friend cache_pool;
-
-        static constexpr std::uint32_t enough_to_adopt =
-            Footprint::outbox_blocks < 8 ? Footprint::outbox_blocks : 8;
-
-        std::size_t held_back_ = 0; // bytes in outboxes, approximately
-        span_stash stash_;
-        bool interrupted_ = false; // busy at the fork, not only about to find the gate closed
-    };
 
     /// Returns: a new pool, or null.
     static cache_pool* create() noexcept
@@ -388,6 +288,8 @@ public:
     stash_set_type stashes;
 
 private:
+    friend member;
+
     static constexpr std::uint32_t caches_per_cpu = 4;
     static constexpr unsigned max_cpus = 1024;
     static constexpr std::uint32_t words = max_cpus * (caches_per_cpu - 1) / 64;
