@@ -281,6 +281,7 @@ BENCHMARKS = {
     "pairs": GoogleBenchmark("small/pairs.cpp", seconds=0.2),
     "zeroed": GoogleBenchmark("small/zeroed.cpp", seconds=0.2),
     "growing": GoogleBenchmark("small/growing.cpp", seconds=0.2),
+    "rows": GoogleBenchmark("small/rows.cpp", seconds=0.2),
     "mixed_small": OwnProgram("small/mixed.cpp", full=(4, 12_000_000), quick=(4, 1_000_000)),
     "mixed_large": OwnProgram("small/mixed.cpp", full=(200, 2_000_000), quick=(50, 200_000)),
     "containers": InContainers("small/containers.cpp", full=(18,), quick=(14,)),

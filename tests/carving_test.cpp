@@ -65,7 +65,7 @@ TEST(Carving, of_larger_blocks_goes_by_the_page_alone)
 {
     struct tag;
     using heap = binmalloc::basic_heap<counting_policy<tag>>;
-    constexpr std::size_t size = 1152;
+    constexpr std::size_t size = 1088;
     std::vector<void*> blocks;
     for (int i = 0; i < 1000; ++i) blocks.push_back(heap::allocate(512));
     for (void* const block : blocks) heap::deallocate(block);
