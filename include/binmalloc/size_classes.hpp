@@ -102,7 +102,8 @@ inline constexpr bool is_size_array<const std::array<std::uint32_t, N>> = true;
 } // namespace detail
 
 /// `P::sizes` is a constexpr std::array<std::uint32_t, N>, N <= 250, ascending, each 4 or a multiple
-/// of 8 and at most 16 KiB, one at least a multiple of 16.
+/// of 8 and at most 16 KiB, one at least a multiple of 16. Over 1 KiB, a multiple of 128 that is followed by
+/// a size 64 B larger serves only what is aligned to more than 64 B.
 template <class P>
 concept size_class_policy = detail::is_size_array<decltype(P::sizes)>
     && requires { requires detail::valid_sizes(P::sizes); };
