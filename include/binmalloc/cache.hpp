@@ -326,8 +326,7 @@ private:
             bool zeroed;
             unit_header* first = take_units(units, zeroed);
             if (first == nullptr) return nullptr;
-            s = make_slab(first, units, bin, Table::sizes[bin], this, owner_of(bin));
-            s->resident = !zeroed;
+            s = make_slab(first, units, bin, Table::sizes[bin], this, owner_of(bin), !zeroed);
             forbid(unit_memory(s), units * unit_size);
             if constexpr (Tracked) memcheck::make_accessible(unit_memory(s), units * unit_size);
         }

@@ -95,10 +95,11 @@ inline void set_home(slab* s, cache_base* home, const cache_base* owner) noexcep
 
 /// Effects: makes `units` units a slab of `block_size`-byte blocks, none carved yet.
 inline slab* make_slab(unit_header* first, unsigned units, bin_index bin, std::size_t block_size,
-                       cache_base* home, const cache_base* owner) noexcept
+                       cache_base* home, const cache_base* owner, bool resident = false) noexcept
 {
     slab* s = new (first) slab{};
     s->kind = unit_kind::slab;
+    s->resident = resident;
     s->bin = bin;
     s->block_size = static_cast<std::uint32_t>(block_size);
     s->capacity = static_cast<std::uint16_t>(units * unit_size / block_size);
