@@ -115,16 +115,18 @@ public:
         bins_.deallocate(s, p);
     }
 
-    detail::span* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
+    void* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
     {
         const gate_scope scope;
         guard held(lock_);
         if (!open()) return nullptr;
-        detail::span* s = bins_.pages().allocate_span(size, alignment, zeroed);
+        const std::size_t bytes = detail::with_room(size, alignment);
+        detail::span* s = bins_.pages().allocate_span(bytes, alignment, zeroed);
         if (s == nullptr) return nullptr;
-        detail::memcheck::make_accessible(pages_type::memory_of(s), s->bytes);
+        void* b = pages_type::block_in(s, size, alignment);
+        detail::memcheck::make_accessible(b, detail::usable_bytes_of(s));
         bins_.attach(s);
-        return s;
+        return b;
     }
 
 private:

@@ -24,6 +24,9 @@ inline constexpr std::size_t first_region_size = sizeof(void*) == 8 ? region_siz
 /// One header a cache line: two threads that free into neighbouring slabs do not share one.
 inline constexpr std::size_t header_size = 64;
 
+/// What a processor's cache takes and gives at a time: bytes.
+inline constexpr std::size_t cache_line = 64;
+
 /// The largest size class; more than that is a span.
 inline constexpr std::size_t max_block_size = unit_size;
 

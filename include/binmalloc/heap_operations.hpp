@@ -154,9 +154,10 @@ struct heap_operations {
                 || Core::is_watched()) return false;
             check_block(s, h, p, "resize of a pointer inside a block");
         } else {
-            if (first->kind != unit_kind::span || p != unit_memory(first)) return false;
-            const std::size_t bytes = static_cast<const span*>(first)->bytes;
-            if (new_size > bytes || new_size <= bytes - unit_size || Core::is_watched()) return false;
+            const auto* const s = static_cast<const span*>(first);
+            if (first->kind != unit_kind::span || p != Core::pages_type::memory_of(s)) return false;
+            if (new_size > usable_bytes_of(s) || new_size + room_of(s) <= s->bytes - unit_size
+                || Core::is_watched()) return false;
         }
         handed_out(p, new_size);
         return true;
@@ -220,8 +221,10 @@ struct heap_operations {
         const bin_index bin = table::of(size, alignment);
         if (bin != table::none) return table::sizes[bin];
         if (size > max_request) return size;
-        const bool huge = size > max_span_size || alignment > max_span_size;
-        return align_up(size == 0 ? 1 : size, huge ? os::page_size() : unit_size);
+        if (size > max_span_size || alignment > max_span_size)
+            return align_up(size == 0 ? 1 : size, os::page_size());
+        const std::size_t bytes = align_up(size == 0 ? 1 : with_room(size, alignment), unit_size);
+        return bytes - room_for(bytes, size, alignment);
     }
 
 private:
@@ -231,7 +234,7 @@ private:
     }
 
     // Some cores keep spans for their thread.
-    static constexpr bool keeps_spans = requires { Core::take_span(std::size_t{}); };
+    static constexpr bool keeps_spans = requires { Core::take_last_span(std::size_t{}); };
 
     // Sizes between the fast table and a span, and spans.
     BINMALLOC_INLINE static void* allocate_larger_here(Core& core, std::size_t size) noexcept
@@ -239,8 +242,8 @@ private:
         if (const bin_index bin = table::of(size); bin != table::none)
             return handed_out(core.allocate_block(bin, size), size);
         if constexpr (keeps_spans) {
-            if (span* s = core.take_last_span(size)) [[likely]]
-                return handed_out(unit_memory(s), size);
+            if (void* p = core.take_last_span(size)) [[likely]]
+                return handed_out(p, size);
         }
         return allocate_span(core, size, natural_alignment, nullptr);
     }
@@ -253,12 +256,12 @@ private:
     BINMALLOC_OUTLINE static void* allocate_span(Core& core, std::size_t size,
                                                  std::size_t alignment, bool* zeroed) noexcept
     {
-        span* s = nullptr;
+        void* p = nullptr;
         if constexpr (keeps_spans) {
-            if (size > table::largest && alignment <= unit_size) s = core.take_span(size);
+            if (size > table::largest && alignment <= unit_size) p = core.take_span(size, alignment);
         }
-        if (s == nullptr) s = core.allocate_span(size, alignment, zeroed);
-        return s != nullptr ? handed_out(Core::pages_type::memory_of(s), size) : nullptr;
+        if (p == nullptr) p = core.allocate_span(size, alignment, zeroed);
+        return p != nullptr ? handed_out(p, size) : nullptr;
     }
 
     // Returns: where the span is with its new size; null: it must be copied.
@@ -268,7 +271,7 @@ private:
         const typename Core::gate_scope scope;
         auto& pages = pages_of<Pages>(s);
         if (pages.resize(s, new_size)) return Pages::memory_of(s);
-        if (new_size <= s->bytes || alignment > unit_size) return nullptr;
+        if (new_size <= usable_bytes_of(s) || alignment > unit_size) return nullptr;
         cache_base* home = s->home;
         if (home != nullptr) home->detach(s);
         span* moved = pages.move(s, new_size);

@@ -71,22 +71,26 @@ public:
             countdown_ended(s);
     }
 
-    /// Returns: the span that the thread freed last, if it has the right size, else null. Requires: the
-    /// size is that of a span.
-    BINMALLOC_INLINE static span* take_last_span(std::size_t size) noexcept
+    /// Returns: a block in the span that the thread freed last, if it has the right size, else null.
+    /// Requires: the size is that of a span.
+    BINMALLOC_INLINE static void* take_last_span(std::size_t size) noexcept
     {
         span_stash* stash = current_->stash;
-        return stash != nullptr ? stash->take_last(span_units(size)) : nullptr;
+        if (stash == nullptr) [[unlikely]]
+            return nullptr;
+        span* s = stash->take_last(span_units(size, natural_alignment));
+        return s != nullptr ? color(s, size, natural_alignment) : nullptr;
     }
 
-    /// Returns: a span that the thread has freed, or a part of one, else null. Requires: as above.
-    static span* take_span(std::size_t size) noexcept
+    /// Returns: one in a span that the thread has freed, or in a part of one, else null. Requires: as above.
+    static void* take_span(std::size_t size, std::size_t alignment) noexcept
     {
         span_stash* stash = current_->stash;
-        return stash != nullptr ? stash->take(span_units(size)) : nullptr;
+        span* s = stash != nullptr ? stash->take(span_units(size, alignment)) : nullptr;
+        return s != nullptr ? color(s, size, alignment) : nullptr;
     }
 
-    static span* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
+    static void* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
     {
         for (const bool last_try : {false, true}) {
             {
@@ -102,12 +106,13 @@ public:
                 const memcheck::unseen internal(p->is_watched);
                 span_stash* stash = current_->stash;
                 span* s = stash != nullptr && is_for_stash(size, alignment)
-                    ? allocate_span_near(*p, *stash, size, zeroed)
-                    : p->pages.allocate_span(size, alignment, zeroed);
+                    ? p->stashes.acquire(*stash, static_cast<unsigned>(span_units(size, alignment)), zeroed)
+                    : p->pages.allocate_span(with_room(size, alignment), alignment, zeroed);
                 if (s != nullptr) {
+                    void* b = pages_type::block_in(s, size, alignment);
                     if (p->is_watched) [[unlikely]]
-                        memcheck::allocated(pages_type::memory_of(s), size, s->bytes);
-                    return s;
+                        memcheck::allocated(b, size, usable_bytes_of(s), lead_of(s));
+                    return b;
                 }
             }
             if (!last_try) purge();
@@ -372,22 +377,16 @@ private:
     }
 
     // No overflow: it is not 0.
-    static constexpr std::size_t span_units(std::size_t size) noexcept
+    static constexpr std::size_t span_units(std::size_t size, std::size_t alignment) noexcept
     {
-        return (size - 1) / unit_size + 1;
-    }
-
-    static span* allocate_span_near(pool_type& p, span_stash& stash, std::size_t size,
-                                    bool* zeroed) noexcept
-    {
-        return p.stashes.acquire(stash, static_cast<unsigned>(span_units(size)), zeroed);
+        return (with_room(size, alignment) - 1) / unit_size + 1;
     }
 
     // Returns: the thread's stash, if it may keep such a span, which the program frees at p; else null.
     BINMALLOC_INLINE static span_stash* stash_for(const span* s, const void* p) noexcept
     {
         span_stash* stash = current_->stash;
-        const bool right = stash != nullptr && s->home == nullptr && is_aligned(p, unit_size)
+        const bool right = stash != nullptr && s->home == nullptr && address_of(p) % unit_size == lead_of(s)
             && region_holding(s)->pages == stash->pages();
         return right ? stash : nullptr;
     }

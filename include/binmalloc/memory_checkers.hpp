@@ -61,10 +61,11 @@ BINMALLOC_SLOW inline bool is_running() noexcept
 /// Whatever its tool.
 inline bool is_under_valgrind() noexcept { return RUNNING_ON_VALGRIND != 0; }
 
-/// `size` bytes of a block with room for `usable`.
-BINMALLOC_SLOW inline void allocated(const void* p, std::size_t size, std::size_t usable) noexcept
+/// `size` bytes of a block with room for `usable`, before which `lead` bytes are nobody's.
+BINMALLOC_SLOW inline void allocated(const void* p, std::size_t size, std::size_t usable,
+                                     std::size_t lead = 0) noexcept
 {
-    static_cast<void>(VALGRIND_MAKE_MEM_NOACCESS(p, usable));
+    static_cast<void>(VALGRIND_MAKE_MEM_NOACCESS(static_cast<const char*>(p) - lead, lead + usable));
     VALGRIND_MALLOCLIKE_BLOCK(p, size, 0, 0);
 }
 
@@ -93,7 +94,7 @@ BINMALLOC_SLOW inline void look_again() noexcept { VALGRIND_ENABLE_ERROR_REPORTI
 
 inline bool is_running() noexcept { return false; }
 inline bool is_under_valgrind() noexcept { return false; }
-inline void allocated(const void*, std::size_t, std::size_t) noexcept {}
+inline void allocated(const void*, std::size_t, std::size_t, std::size_t = 0) noexcept {}
 inline void make_accessible(const void*, std::size_t) noexcept {}
 inline void freed(const void*, std::size_t) noexcept {}
 inline void make_defined(const void*, std::size_t) noexcept {}

@@ -9,6 +9,7 @@
 #ifndef BINMALLOC_PAGE_ALLOCATOR_HPP
 #define BINMALLOC_PAGE_ALLOCATOR_HPP
 
+#include <binmalloc/coloring.hpp>
 #include <binmalloc/page_store.hpp>
 
 #include <cstring>
@@ -64,7 +65,8 @@ public:
         void* to = new_size > s->bytes ? allocate(new_size + new_size / 8) : nullptr;
         if (to == nullptr) to = allocate(new_size);
         if (to == nullptr) return nullptr;
-        std::memcpy(to, p, s->bytes < new_size ? s->bytes : new_size);
+        const std::size_t usable = detail::usable_bytes_of(s);
+        std::memcpy(to, p, usable < new_size ? usable : new_size);
         deallocate_span(s);
         return to;
     }
@@ -72,7 +74,7 @@ public:
     /// Returns: bytes that may be used at `p`, at least what was asked for; 0 for null.
     std::size_t usable_size(const void* p) const noexcept
     {
-        return p != nullptr ? span_at(p)->bytes : 0;
+        return p != nullptr ? detail::usable_bytes_of(span_at(p)) : 0;
     }
 
     // For the layers above.
@@ -113,6 +115,7 @@ public:
     bool resize(span* s, std::size_t new_size) noexcept
     {
         if (new_size > detail::max_request || is_abandoned()) return false;
+        new_size += detail::room_of(s);
         if (new_size <= s->bytes && new_size >= s->bytes / 2) return true;
         if (s->kind == unit_kind::huge)
             return new_size >= detail::min_moved_size && resize_huge(s, mapping::fitting(s, new_size));
@@ -145,14 +148,21 @@ public:
     {
         if (s->bytes < detail::min_moved_size || new_size > detail::max_request || is_abandoned())
             return nullptr;
-        const std::size_t bytes = mapping::fitting(s, new_size);
+        const std::size_t bytes = mapping::fitting(s, new_size + detail::room_of(s));
         return s->kind == unit_kind::huge ? move_huge(s, bytes) : move_from_region(s, bytes);
     }
 
     /// The block that a span's header describes.
     static void* memory_of(const span* s) noexcept
     {
-        return s->kind == unit_kind::huge ? detail::huge_block(s) : detail::unit_memory(s);
+        return detail::offset(start_of(s), detail::lead_of(s));
+    }
+
+    /// Effects: gives the block its place in a span, for a request whose size and alignment with_room() has
+    /// seen. Returns: where it begins.
+    static void* block_in(span* s, std::size_t size, std::size_t alignment) noexcept
+    {
+        return s->kind == unit_kind::huge ? memory_of(s) : detail::color(s, size, alignment);
     }
 
 private:
@@ -165,9 +175,14 @@ private:
     using store::promised_;
     using store::regions_;
 
+    static void* start_of(const span* s) noexcept
+    {
+        return s->kind == unit_kind::huge ? detail::huge_block(s) : detail::unit_memory(s);
+    }
+
     static void* permitted(const span* s) noexcept
     {
-        detail::permit(memory_of(s), s->bytes);
+        detail::permit(memory_of(s), detail::usable_bytes_of(s));
         return memory_of(s);
     }
 
@@ -192,6 +207,7 @@ private:
         if (s != nullptr) {
             zeroed = false;
             s->kind = unit_kind::huge;
+            detail::forget_color(s);
             if (s->bytes >= size && s->bytes - size <= size / 4) return s;
             // Resizing a mapping costs less than faulting its pages in again.
             if (resize_huge(s, size)) return s;
@@ -266,7 +282,7 @@ private:
         if (!this->promise(more)) return nullptr;
         span* to = mapping::create(bytes, detail::unit_size, static_cast<store*>(this));
         const bool moved =
-            to != nullptr && source::move(memory_of(s), s->bytes, memory_of(to), to->bytes);
+            to != nullptr && source::move(start_of(s), s->bytes, start_of(to), to->bytes);
         const std::size_t lead = s->mapping_bytes - s->bytes;
         void* old_mapping = s->mapping;
         {
@@ -278,6 +294,7 @@ private:
             }
         }
         if (moved) {
+            detail::copy_color(to, s);
             source::release(old_mapping, lead);
             return to;
         }
@@ -297,7 +314,7 @@ private:
         if (!this->promise(s->bytes)) return nullptr;
         span* halfway = mapping::create(s->bytes, detail::unit_size, static_cast<store*>(this));
         const bool moved = halfway != nullptr
-            && source::move_out(run.memory(), s->bytes, memory_of(halfway));
+            && source::move_out(run.memory(), s->bytes, start_of(halfway));
         {
             guard held(lock_);
             promised_ -= s->bytes;
@@ -306,6 +323,7 @@ private:
         // To the kernel a mapping's lead and block are one or two, so it grows by moving once more.
         span* to = moved ? move_huge(halfway, bytes) : nullptr;
         if (to != nullptr) {
+            detail::copy_color(to, s);
             s->kind = unit_kind::none;
             detail::forbid(run.memory(), run.bytes());
             guard held(lock_);
@@ -313,8 +331,8 @@ private:
             return to;
         }
         if (moved) {
-            if (!source::move_out(memory_of(halfway), run.bytes(), run.memory()))
-                std::memcpy(run.memory(), memory_of(halfway), run.bytes());
+            if (!source::move_out(start_of(halfway), run.bytes(), run.memory()))
+                std::memcpy(run.memory(), start_of(halfway), run.bytes());
             forget_huge(halfway);
         } else if (halfway != nullptr) {
             mapping::destroy(halfway);

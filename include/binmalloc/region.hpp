@@ -64,14 +64,14 @@ static_assert(sizeof(slab) == header_size);
 static_assert(sizeof(free_unit) <= header_size);
 
 struct alignas(header_size) span : unit_header {
-    std::size_t bytes;         ///< usable
+    std::size_t bytes;         ///< of its units or pages; see coloring.hpp
     void* mapping;             ///< huge: where its own mapping begins
     std::size_t mapping_bytes; ///< huge: and how long it is
 };
 static_assert(sizeof(span) == header_size);
 
 /// Says that an address really is a region; one value per layout of this file.
-inline constexpr std::uint64_t region_magic = 0x62696e6d616c0005;
+inline constexpr std::uint64_t region_magic = 0x62696e6d616c0006;
 
 using unit_bitmap = bitmap<units_per_region>;
 

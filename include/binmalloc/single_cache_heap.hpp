@@ -61,17 +61,18 @@ public:
             free_span<pages_type>(p, h);
     }
 
-    static span* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
+    static void* allocate_span(std::size_t size, std::size_t alignment, bool* zeroed) noexcept
     {
         for (const bool last_try : {false, true}) {
             {
                 const gate_scope scope;
                 state* s = get();
                 if (s == nullptr) return nullptr;
-                if (span* found = s->pages.allocate_span(size, alignment, zeroed)) {
+                if (span* found = s->pages.allocate_span(with_room(size, alignment), alignment, zeroed)) {
+                    void* b = pages_type::block_in(found, size, alignment);
                     if (s->is_watched) [[unlikely]]
-                        memcheck::allocated(pages_type::memory_of(found), size, found->bytes);
-                    return found;
+                        memcheck::allocated(b, size, usable_bytes_of(found), lead_of(found));
+                    return b;
                 }
             }
             if (!last_try) purge();

@@ -28,9 +28,6 @@
 namespace binmalloc {
 namespace detail {
 
-/// What a processor's cache takes and gives at a time: bytes.
-inline constexpr unsigned cache_line = 64;
-
 /// Calls `visit` with each default block size, ascending.
 template <class Visit>
 constexpr void each_default_size(Visit visit)
@@ -42,7 +39,7 @@ constexpr void each_default_size(Visit visit)
         for (unsigned step = 0; step < 8; ++step) {
             const unsigned size = base + step * (base / 8);
             visit(size);
-            if (base >= 1024) visit(size + cache_line);
+            if (base >= 1024) visit(size + unsigned{cache_line});
         }
     }
     visit(unsigned{max_block_size});

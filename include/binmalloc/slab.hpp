@@ -12,6 +12,7 @@
 #ifndef BINMALLOC_SLAB_HPP
 #define BINMALLOC_SLAB_HPP
 
+#include <binmalloc/coloring.hpp>
 #include <binmalloc/platform/os.hpp>
 #include <binmalloc/region.hpp>
 #include <binmalloc/size_classes.hpp>
@@ -73,7 +74,7 @@ inline std::size_t usable_bytes(const unit_header* h) noexcept
     switch (h->kind) {
     case unit_kind::slab: return static_cast<const slab*>(h)->block_size;
     case unit_kind::span:
-    case unit_kind::huge: return static_cast<const span*>(h)->bytes;
+    case unit_kind::huge: return usable_bytes_of(static_cast<const span*>(h));
     default: return 0;
     }
 }

@@ -35,7 +35,7 @@ struct unit_header {
     unit_header* next;
     unit_header* previous;
     unit_kind kind;
-    std::uint8_t distance;
+    std::uint8_t distance;    ///< interior units; a span's: see coloring.hpp, as the next one
     std::uint8_t bin;         ///< slab, all units of it
     bool available : 1;       ///< slab: in its home's list of slabs with free blocks
     bool resident : 1;        ///< slab: its memory was in use before, so it costs none to write to it
