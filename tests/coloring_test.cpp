@@ -1,5 +1,5 @@
-// Equal large blocks begin at different places in their pages, so that they do not compete for the same lines of
-// the processor's cache; and whatever is done to such a block, it stays whole.
+// Equal large blocks begin at different places in their pages, so that they do not compete for the same
+// lines of the processor's cache; and whatever is done to such a block, it stays whole.
 #include <binmalloc/arena.hpp>
 #include <binmalloc/binmalloc.hpp>
 
@@ -76,7 +76,8 @@ TYPED_TEST_SUITE(Coloring, heaps, heap_names);
 TYPED_TEST(Coloring, equal_blocks_begin_all_over_their_pages)
 {
     // Where there is room: from 64 KiB on always, below in what is over of the last unit.
-    for (const std::size_t size : {20 * kib, 40 * kib, 64 * kib, 96 * kib, 128 * kib, 256 * kib, 1 * mib - unit})
+    for (const std::size_t size :
+         {20 * kib, 40 * kib, 64 * kib, 96 * kib, 128 * kib, 256 * kib, 1 * mib - unit})
         EXPECT_GE(this->places(48, size), 20U) << "size " << size;
     EXPECT_GE(this->places(48, 32 * kib - 1 * kib), 10U); // of 16
 }
@@ -100,8 +101,8 @@ TYPED_TEST(Coloring, blocks_of_changing_sizes_do_not_overlap)
     std::vector<live_block> blocks;
     std::uint64_t id = 0;
     for (std::size_t round = 0; round < 6; ++round) {
-        for (std::size_t size : {60 * kib, 64 * kib - 64, 64 * kib - 63, 61 * kib, 49 * kib, 64 * kib, 72 * kib,
-                                 80 * kib, 76 * kib + 1}) {
+        for (std::size_t size : {60 * kib, 64 * kib - 64, 64 * kib - 63, 61 * kib, 49 * kib, 64 * kib,
+                                 72 * kib, 80 * kib, 76 * kib + 1}) {
             const std::size_t alignment = id % 5 == 0 ? 4 * kib : 16;
             void* const p = this->heap.allocate(size, alignment);
             ASSERT_NE(p, nullptr);

@@ -56,8 +56,9 @@ inline void copy_color(span* to, const span* from) noexcept
 
 inline void forget_color(span* s) noexcept { s->distance = s->bin = 0; }
 
-/// Effects: the color of the span's place, out of as many as fit into the room.
-BINMALLOC_OUTLINE inline void set_color(span* s, std::size_t room) noexcept
+/// Effects: gives a span the color of its place, out of as many as fit into the room. Returns: where its block
+/// begins.
+BINMALLOC_OUTLINE inline void* color_in(span* s, std::size_t room) noexcept
 {
     // Two rounds of multiplying: after one, spans nine units apart would have only 16 colors.
     std::uint32_t hash = unit_of(s) * std::uint32_t{0x9E3779B1};
@@ -65,6 +66,7 @@ BINMALLOC_OUTLINE inline void set_color(span* s, std::size_t room) noexcept
     s->bin = static_cast<std::uint8_t>(room / cache_line);
     s->distance = static_cast<std::uint8_t>((hash >> 24) & s->bin); // the number of colors is a power of two
     forbid(unit_memory(s), lead_of(s));
+    return offset(unit_memory(s), lead_of(s));
 }
 
 /// Effects: gives a span in a region the color that its place has. Returns: where its block begins. Requires:
@@ -74,7 +76,7 @@ BINMALLOC_INLINE void* color(span* s, std::size_t size, std::size_t alignment) n
     // Mostly it has it from its last block.
     const bool done = room_of(s) == most_room && s->bytes - size >= most_room && alignment <= cache_line;
     if (!done) [[unlikely]]
-        set_color(s, room_for(s->bytes, size, alignment));
+        return color_in(s, room_for(s->bytes, size, alignment));
     return offset(unit_memory(s), lead_of(s));
 }
 

@@ -242,8 +242,8 @@ private:
         if (const bin_index bin = table::of(size); bin != table::none)
             return handed_out(core.allocate_block(bin, size), size);
         if constexpr (keeps_spans) {
-            if (void* p = core.take_last_span(size)) [[likely]]
-                return handed_out(p, size);
+            if (span* s = core.take_last_span(size)) [[likely]]
+                return handed_out(color(s, size, natural_alignment), size);
         }
         return allocate_span(core, size, natural_alignment, nullptr);
     }

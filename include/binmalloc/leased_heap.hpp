@@ -71,18 +71,16 @@ public:
             countdown_ended(s);
     }
 
-    /// Returns: a block in the span that the thread freed last, if it has the right size, else null.
+    /// Returns: the span that the thread freed last, if it has the right size, else null; not yet colored.
     /// Requires: the size is that of a span.
-    BINMALLOC_INLINE static void* take_last_span(std::size_t size) noexcept
+    BINMALLOC_INLINE static span* take_last_span(std::size_t size) noexcept
     {
         span_stash* stash = current_->stash;
-        if (stash == nullptr) [[unlikely]]
-            return nullptr;
-        span* s = stash->take_last(span_units(size, natural_alignment));
-        return s != nullptr ? color(s, size, natural_alignment) : nullptr;
+        return stash != nullptr ? stash->take_last(span_units(size, natural_alignment)) : nullptr;
     }
 
-    /// Returns: one in a span that the thread has freed, or in a part of one, else null. Requires: as above.
+    /// Returns: a block in a span that the thread has freed, or in a part of one, else null. Requires: as
+    /// above.
     static void* take_span(std::size_t size, std::size_t alignment) noexcept
     {
         span_stash* stash = current_->stash;
