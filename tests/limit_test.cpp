@@ -10,6 +10,7 @@
 #include "support/process.hpp"
 #include "support/random.hpp"
 #include "support/scale.hpp"
+#include "support/span_bytes.hpp"
 #include "support/threads.hpp"
 
 #include <gtest/gtest.h>
@@ -396,8 +397,9 @@ TEST(LimitOfOneHeap, is_not_used_up_by_what_lies_in_idle_caches)
         const limited<heap> limit(all + 1 * mib);
         // A page that is larger than a unit cannot be given back while one of its units is in use.
         const std::size_t kept = binmalloc::os_pages::page_size() > 16 * kib ? 4 * mib : 1 * mib;
+        const std::size_t each = block_size > 16 * kib ? span_bytes(block_size) : block_size;
         std::vector<void*> blocks;
-        for (std::size_t sum = 0; sum + block_size + kept <= all; sum += block_size) {
+        for (std::size_t sum = 0; sum + each + kept <= all; sum += each) {
             blocks.push_back(heap::allocate(block_size));
             ASSERT_NE(blocks.back(), nullptr) << sum << " of " << all;
         }

@@ -3,6 +3,7 @@
 #include <binmalloc/functions.hpp>
 
 #include "../support/process.hpp"
+#include "../support/span_bytes.hpp"
 #include "exchange.hpp"
 #include "library.hpp"
 #include "plugin.hpp"
@@ -27,10 +28,10 @@ void expect_one_heap(const plugin& library)
     expect(with_one >= 192 * kib && library.live() == with_one,
            "a span of the library counts here");
     void* const from_program = binmalloc::allocate(mib);
-    expect(live() == with_one + mib && library.live() == live(), "a span of the program there");
+    expect(live() == with_one + span_bytes(mib) && library.live() == live(), "a span of the program there");
     binmalloc::deallocate(from_library);
     library.deallocate(from_program);
-    expect(library.live() == live() && live() == with_one - 192 * kib, "freed by the other");
+    expect(library.live() == live() && live() == with_one - span_bytes(192 * kib), "freed by the other");
 
     void* const block = library.allocate(100, 16);
     binmalloc::deallocate(block);

@@ -49,10 +49,10 @@ void expect_separate(const heaps& all)
     for (const plugin* heap : all) {
         std::vector<std::size_t> before;
         for (const plugin* each : all) before.push_back(each->live());
-        const owned_block block = make_block(*heap, {mib - 64, 16}, 1);
+        const owned_block block = make_block(*heap, {mib - 5 * kib, 16}, 1);
         for (std::size_t i = 0; i < all.size(); ++i) {
             const std::size_t added = all[i]->live() - before[i];
-            // Rounded up to units, also with a checked heap's note behind it.
+            // Rounded up to units, also with room for its color and a checked heap's note behind it.
             expect(added == (all[i] == heap ? mib : 0), "a span counts in its own heap alone");
         }
         free_block(*heap, block);

@@ -10,6 +10,7 @@
 #include "process.hpp"
 #include "random.hpp"
 #include "scale.hpp"
+#include "span_bytes.hpp"
 
 #include <binmalloc/binmalloc.hpp>
 
@@ -78,7 +79,7 @@ inline child_error check_statistics()
     void* const block = binmalloc::allocate(10 * mib);
     if (block == nullptr) return bad_allocation;
     const auto during = binmalloc::statistics();
-    if (during.live != before.live + binmalloc::usable_size(block)) return bad_statistics;
+    if (during.live != before.live + span_bytes(10 * mib)) return bad_statistics;
     if (during.reserved < during.live + during.dirty) return bad_statistics;
     binmalloc::deallocate(block);
     if (binmalloc::statistics().live != before.live) return bad_statistics;
