@@ -56,21 +56,21 @@ inline void copy_color(span* to, const span* from) noexcept
 
 inline void forget_color(span* s) noexcept { s->distance = s->bin = 0; }
 
-/// Effects: gives a span the color of its place, out of as many as fit into the room. Returns: where its block
-/// begins.
+/// Effects: gives a span the color of its place, out of as many as fit into the room. Returns: where its
+/// block begins.
 BINMALLOC_OUTLINE inline void* color_in(span* s, std::size_t room) noexcept
 {
     // Two rounds of multiplying: after one, spans nine units apart would have only 16 colors.
-    std::uint32_t hash = unit_of(s) * std::uint32_t{0x9E3779B1};
+    auto hash = static_cast<std::uint32_t>(address_of(s) / header_size) * std::uint32_t{0x9E3779B1};
     hash = (hash ^ hash >> 15) * std::uint32_t{0x85EBCA77};
     s->bin = static_cast<std::uint8_t>(room / cache_line);
-    s->distance = static_cast<std::uint8_t>((hash >> 24) & s->bin); // the number of colors is a power of two
+    s->distance = static_cast<std::uint8_t>((hash >> 24) & s->bin); // a power of two less one
     forbid(unit_memory(s), lead_of(s));
     return offset(unit_memory(s), lead_of(s));
 }
 
-/// Effects: gives a span in a region the color that its place has. Returns: where its block begins. Requires:
-/// it has `size` bytes, and more where with_room() says so.
+/// Effects: gives a span in a region the color that its place has. Returns: where its block begins.
+/// Requires: it has `size` bytes, and more where with_room() says so.
 BINMALLOC_INLINE void* color(span* s, std::size_t size, std::size_t alignment) noexcept
 {
     // Mostly it has it from its last block.
