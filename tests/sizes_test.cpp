@@ -185,7 +185,7 @@ TEST(SizesMalloc, equal_large_blocks_begin_at_many_places_in_their_pages)
 {
     constexpr std::size_t page = 4096;
     constexpr std::size_t line = 64;
-    for (const std::size_t size : {1025U, 1536U, 2048U, 3072U, 4000U, 4096U, 8192U, 12288U, 15360U}) {
+    for (const std::size_t size : {1000U, 1024U, 1025U, 1536U, 2048U, 3072U, 4000U, 4096U, 8192U, 12288U, 15360U}) {
         std::set<std::size_t> places;
         std::vector<void*> blocks;
         for (std::size_t i = 0; i < 2 * page / line; ++i) {
@@ -203,6 +203,9 @@ TEST(SizesMalloc, aligned_requests_take_no_more_than_their_alignment_needs)
 {
     EXPECT_EQ(binmalloc::heap::good_size(4096, 4096), 4096U);
     EXPECT_EQ(binmalloc::heap::good_size(2048, 128), 2048U);
+    EXPECT_EQ(binmalloc::heap::good_size(1024, 128), 1024U);
+    EXPECT_EQ(binmalloc::heap::good_size(1024, 64), 1088U);
+    EXPECT_EQ(binmalloc::heap::good_size(1024, 16), 1040U);
     EXPECT_EQ(binmalloc::heap::good_size(1152, 128), 1152U);
     EXPECT_EQ(binmalloc::heap::good_size(5000, 1024), 5120U);
     EXPECT_EQ(binmalloc::heap::good_size(8192, 64), 8256U);

@@ -11,7 +11,8 @@
 //   allocator<T>, sizeof 24, alignof 8
 //                                  24     the type is known to need only 8
 //   allocator<int>, one int         4     links in free 4-byte blocks are 32 bits wide
-//   malloc(1000)                 1024     eight steps per doubling: 896, 960, 1024
+//   malloc(900)                   960     eight steps per doubling: 896, 960, 1024
+//   malloc(1024)                 1040     so that not all blocks begin at the same few places in a page
 //   aligned_alloc(64, 200)        256     the smallest class that is a multiple of 64
 //
 // Blocks lie at multiples of their size from the start of a slab, which is aligned to a unit. So a
@@ -39,7 +40,8 @@ constexpr void each_default_size(Visit visit)
         for (unsigned step = 0; step < 8; ++step) {
             const unsigned size = base + step * (base / 8);
             visit(size);
-            if (base >= 1024) visit(size + unsigned{cache_line});
+            if (size == 1024) visit(size + unsigned{natural_alignment});
+            if (size >= 1024) visit(size + unsigned{cache_line});
         }
     }
     visit(unsigned{max_block_size});
@@ -55,8 +57,8 @@ inline constexpr std::size_t default_size_count = [] {
 
 /// The size classes that the process heap uses: 4 B to 16 KiB. Up to 64 B every multiple of 8, up to
 /// 256 B every multiple of 16, then eight steps per doubling: a request over 128 B wastes less
-/// than 11.2 % of its block. From 1 KiB on each class has one beside it that is larger by a cache line, and
-/// serves all that need not be aligned to more than a line.
+/// than 11.2 % of its block. From 1 KiB on each class has one beside it that is larger by a cache line (that
+/// of 1 KiB by 16 B), and serves all that need not be aligned to more than a line.
 struct default_size_classes {
     static constexpr auto sizes = [] {
         std::array<std::uint32_t, detail::default_size_count> all{};
@@ -99,8 +101,8 @@ inline constexpr bool is_size_array<const std::array<std::uint32_t, N>> = true;
 } // namespace detail
 
 /// `P::sizes` is a constexpr std::array<std::uint32_t, N>, N <= 250, ascending, each 4 or a multiple
-/// of 8 and at most 16 KiB, one at least a multiple of 16. Over 1 KiB, a multiple of 128 that is followed by
-/// a size 64 B larger serves only what is aligned to more than 64 B.
+/// of 8 and at most 16 KiB, one at least a multiple of 16. From 1 KiB on, a multiple of 128 that is followed
+/// by a size at most 64 B larger serves only what is aligned to more than 64 B.
 template <class P>
 concept size_class_policy = detail::is_size_array<decltype(P::sizes)>
     && requires { requires detail::valid_sizes(P::sizes); };
@@ -119,8 +121,10 @@ public:
     static constexpr bin_index none = static_cast<bin_index>(count);
 
     /// Up to here a class is one table look-up on the fast path.
-    static constexpr std::size_t fast_limit =
-        largest_natural(sizes) < 1024 ? largest_natural(sizes) : 1024;
+    static constexpr std::size_t fast_limit = [] {
+        constexpr std::size_t most = 1024 + natural_alignment;
+        return largest_natural(sizes) < most ? largest_natural(sizes) : most;
+    }();
 
     /// The first class beyond; `none`: there is no such.
     static constexpr bin_index first_large = [] {
@@ -140,15 +144,15 @@ public:
         return none;
     }
 
-    /// Whether a class serves only what is aligned to more than a cache line: another one is larger by one
-    /// line. Blocks that are a multiple of two lines apart begin at few different places in their pages, at
+    /// Whether a class serves only what is aligned to more than a cache line: another one is larger by a line
+    /// at most. Blocks that are a multiple of two lines apart begin at few different places in their pages, at
     /// worst at one; and for a processor's first cache, memory at the same place in two pages competes for
     /// the same few lines. Blocks of an odd number of lines begin at all places in turn. (Bonwick: The Slab
     /// Allocator, 1994, colours slabs for the same reason.)
     static constexpr bool is_for_alignments(std::size_t i) noexcept
     {
-        return i + 1 < count && sizes[i] > fast_limit && sizes[i] % (2 * cache_line) == 0
-            && sizes[i] + cache_line == sizes[i + 1];
+        return i + 1 < count && sizes[i] >= 1024 && sizes[i] % (2 * cache_line) == 0
+            && sizes[i] + cache_line >= sizes[i + 1];
     }
 
     /// The class of a request by malloc's rule. Requires: size <= fast_limit.
