@@ -58,7 +58,7 @@ TEST(Carving, goes_by_the_page_where_memory_is_new_and_further_where_it_was_in_u
     carve_what_is_new_and_what_was_in_use<64>();
     carve_what_is_new_and_what_was_in_use<256>();
     carve_what_is_new_and_what_was_in_use<832>();
-    carve_what_is_new_and_what_was_in_use<1024>();
+    carve_what_is_new_and_what_was_in_use<1040>();
 }
 
 TEST(Carving, of_larger_blocks_goes_by_the_page_alone)

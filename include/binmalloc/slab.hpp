@@ -58,7 +58,7 @@ inline constexpr std::size_t carve_bytes = 4096;
 /// Where they were touched before, it is at least so many blocks, if they are no larger than that: few blocks
 /// to a page would be as many slow paths.
 inline constexpr unsigned carve_blocks_at_once = 32;
-inline constexpr std::size_t largest_carved_at_once = 1024;
+inline constexpr std::size_t largest_carved_at_once = 1024 + natural_alignment;
 
 /// The header of the slab or span that a unit belongs to.
 inline unit_header* first_header(unit_header* h) noexcept
