@@ -95,7 +95,7 @@ const statics constructed;
 extern "C" bool reloaded_run()
 {
     void* const block = std::malloc(1000);
-    const bool ours = malloc_usable_size(block) == 1024;
+    const bool ours = malloc_usable_size(block) == 1040;
     std::free(block);
 
     std::array<std::thread, 3> threads;
