@@ -44,6 +44,10 @@ struct powers_of_two {
     static constexpr std::array<std::uint32_t, 11> sizes{8,   16,   32,   64,   128, 256,
                                                          512, 1024, 2048, 4096, 8192};
 };
+/// The one after 1024 is not aligned for all that would fit.
+struct close_sizes {
+    static constexpr std::array<std::uint32_t, 6> sizes{16, 512, 1024, 1032, 2048, 2112};
+};
 
 static_assert(binmalloc::size_class_policy<binmalloc::default_size_classes>);
 static_assert(binmalloc::size_class_policy<powers_of_two>);
@@ -65,6 +69,18 @@ static_assert(binmalloc::heap_policy<binmalloc::default_policy>);
 static_assert(binmalloc::heap_policy<binmalloc::single_cache_policy>);
 static_assert(!binmalloc::heap_policy<int>);
 static_assert(!binmalloc::heap_policy<binmalloc::os_pages>);
+
+template <class Policy>
+constexpr std::uint32_t block_size_of(std::size_t size, std::size_t alignment)
+{
+    using table = binmalloc::detail::size_class_table<Policy>;
+    return table::sizes[table::of(size, alignment)];
+}
+static_assert(block_size_of<close_sizes>(1000, 8) == 1032);
+static_assert(block_size_of<close_sizes>(1000, 16) == 1024);
+static_assert(block_size_of<close_sizes>(1030, 16) == 2112);
+static_assert(block_size_of<close_sizes>(2000, 64) == 2112);
+static_assert(block_size_of<close_sizes>(2000, 128) == 2048);
 
 // --- heaps that must behave like any other
 
@@ -438,6 +454,23 @@ TEST(FailingPages, page_allocator_gives_all_of_it_back)
                 ASSERT_TRUE(holds(block.address, block.size, block.id));
         }
         ASSERT_EQ(reserved_bytes.load(), before) << "refusal of call " << n;
+    }
+}
+
+template <class Policy>
+class SizeClassTable : public testing::Test {};
+
+using size_class_policies =
+    testing::Types<binmalloc::default_size_classes, powers_of_two, close_sizes>;
+TYPED_TEST_SUITE(SizeClassTable, size_class_policies);
+
+TYPED_TEST(SizeClassTable, looks_up_what_a_search_finds)
+{
+    using table = binmalloc::detail::size_class_table<TypeParam>;
+    for (std::size_t size = 17; size <= table::largest; ++size) {
+        ASSERT_EQ(table::of(size), table::search(size, 16)) << size;
+        for (std::size_t alignment = 16; alignment <= binmalloc::detail::unit_size; alignment *= 2)
+            ASSERT_EQ(table::of(size, alignment), table::search(size, alignment)) << size << ' ' << alignment;
     }
 }
 

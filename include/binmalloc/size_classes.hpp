@@ -58,7 +58,7 @@ inline constexpr std::size_t default_size_count = [] {
 /// The size classes that the process heap uses: 4 B to 16 KiB. Up to 64 B every multiple of 8, up to
 /// 256 B every multiple of 16, then eight steps per doubling: a request over 128 B wastes less
 /// than 11.2 % of its block. From 1 KiB on each class has one beside it that is larger by a cache line (that
-/// of 1 KiB by 16 B), and serves all that need not be aligned to more than a line.
+/// of 1 KiB by 16 B), and serves all that it is aligned for.
 struct default_size_classes {
     static constexpr auto sizes = [] {
         std::array<std::uint32_t, detail::default_size_count> all{};
@@ -102,7 +102,7 @@ inline constexpr bool is_size_array<const std::array<std::uint32_t, N>> = true;
 
 /// `P::sizes` is a constexpr std::array<std::uint32_t, N>, N <= 250, ascending, each 4 or a multiple
 /// of 8 and at most 16 KiB, one at least a multiple of 16. From 1 KiB on, a multiple of 128 that is followed
-/// by a size at most 64 B larger serves only what is aligned to more than 64 B.
+/// by a size at most 64 B larger serves only what the other is not aligned for.
 template <class P>
 concept size_class_policy = detail::is_size_array<decltype(P::sizes)>
     && requires { requires detail::valid_sizes(P::sizes); };
@@ -139,20 +139,20 @@ public:
     {
         for (std::size_t i = 0; i < count; ++i) {
             if (sizes[i] < size || sizes[i] % alignment != 0) continue;
-            if (alignment > cache_line || !is_for_alignments(i)) return static_cast<bin_index>(i);
+            if (!gives_way(i, alignment)) return static_cast<bin_index>(i);
         }
         return none;
     }
 
-    /// Whether a class serves only what is aligned to more than a cache line: another one is larger by a line
-    /// at most. Blocks that are a multiple of two lines apart begin at few different places in their pages, at
+    /// Whether requests at that alignment take the next class: it is larger by a line at most, and a multiple
+    /// of the alignment, too. Blocks that are a multiple of two lines apart begin at few different places in their pages, at
     /// worst at one; and for a processor's first cache, memory at the same place in two pages competes for
     /// the same few lines. Blocks of an odd number of lines begin at all places in turn. (Bonwick: The Slab
     /// Allocator, 1994, colours slabs for the same reason.)
-    static constexpr bool is_for_alignments(std::size_t i) noexcept
+    static constexpr bool gives_way(std::size_t i, std::size_t alignment) noexcept
     {
         return i + 1 < count && sizes[i] >= 1024 && sizes[i] % (2 * cache_line) == 0
-            && sizes[i] + cache_line >= sizes[i + 1];
+            && sizes[i] + cache_line >= sizes[i + 1] && sizes[i + 1] % alignment == 0;
     }
 
     /// The class of a request by malloc's rule. Requires: size <= fast_limit.
@@ -180,7 +180,7 @@ public:
             return of(size > natural_alignment ? size : natural_alignment);
         if (alignment > unit_size || size > largest) return none;
         bin_index i = of(size);
-        if (alignment > cache_line && i > 0 && sizes[i - 1] >= size) --i;
+        if (i > 0 && sizes[i - 1] >= size && !gives_way(i - 1, alignment)) --i;
         while (i < count && sizes[i] % alignment != 0) ++i;
         return i;
     }
