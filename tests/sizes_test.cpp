@@ -185,7 +185,8 @@ TEST(SizesMalloc, equal_large_blocks_begin_at_many_places_in_their_pages)
 {
     constexpr std::size_t page = 4096;
     constexpr std::size_t line = 64;
-    for (const std::size_t size : {1000U, 1024U, 1025U, 1536U, 2048U, 3072U, 4000U, 4096U, 8192U, 12288U, 15360U}) {
+    for (const std::size_t size : {1000U, 1024U, 1025U, 1536U, 2048U, 3072U, 4000U, 4096U, 8192U, 12288U,
+                                   15360U}) {
         std::set<std::size_t> places;
         std::vector<void*> blocks;
         for (std::size_t i = 0; i < 2 * page / line; ++i) {

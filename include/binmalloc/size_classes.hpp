@@ -145,10 +145,10 @@ public:
     }
 
     /// Whether requests at that alignment take the next class: it is larger by a line at most, and a multiple
-    /// of the alignment, too. Blocks that are a multiple of two lines apart begin at few different places in their pages, at
-    /// worst at one; and for a processor's first cache, memory at the same place in two pages competes for
-    /// the same few lines. Blocks of an odd number of lines begin at all places in turn. (Bonwick: The Slab
-    /// Allocator, 1994, colours slabs for the same reason.)
+    /// of the alignment, too. Blocks that are a multiple of two lines apart begin at few different places in
+    /// their pages, at worst at one; and for a processor's first cache, memory at the same place in two pages
+    /// competes for the same few lines. Blocks of an odd number of lines, or of 16 bytes, begin at all places
+    /// in turn. (Bonwick: The Slab Allocator, 1994, colours slabs for the same reason.)
     static constexpr bool gives_way(std::size_t i, std::size_t alignment) noexcept
     {
         return i + 1 < count && sizes[i] >= 1024 && sizes[i] % (2 * cache_line) == 0
