@@ -196,6 +196,37 @@ TEST(Reallocate, failure_keeps_the_block)
     }
 }
 
+TEST(Reallocate, a_block_that_grows_by_little_moves_seldom)
+{
+    constexpr std::size_t first = 64;
+    constexpr std::size_t most = 16 * kib;
+    void* block = binmalloc::allocate(first);
+    fill(block, first, first);
+    unsigned moves = 0;
+    for (std::size_t size = first + 1; size <= most; ++size) {
+        const std::size_t before = binmalloc::usable_size(block);
+        block = resized(block, size - 1, size, first);
+        const std::size_t usable = binmalloc::usable_size(block);
+        if (usable == before) continue;
+        ++moves;
+        // A quarter more than it had, or the next size that there is.
+        EXPECT_LE(usable, binmalloc::good_size(before + before / 4)) << size;
+    }
+    EXPECT_LE(moves, 25U) << "1.25 to the power of 25 is 265, and it grew to 256 times its size";
+    binmalloc::deallocate(block);
+}
+
+TEST(Reallocate, a_block_that_grows_by_much_has_no_slack)
+{
+    for (const std::size_t size : {16UL, 48UL, 64UL, 100UL, 1000UL, 5000UL}) {
+        void* block = binmalloc::allocate(size);
+        const std::size_t twice = 2 * size;
+        block = resized(block, 0, twice, size);
+        EXPECT_EQ(binmalloc::usable_size(block), binmalloc::good_size(twice)) << size;
+        binmalloc::deallocate(block);
+    }
+}
+
 TEST(Reallocate, a_size_within_the_block_stays_in_place)
 {
     for (const std::size_t size : {100UL, 3000UL, 100000UL, 5000000UL}) {

@@ -169,7 +169,8 @@ public:
 
     /// Effects: resizes a block, in place where possible; null `p` allocates.
     /// Returns: the block's address, content kept up to the smaller size; null on failure, and then
-    /// the old block is as it was.
+    /// the old block is as it was. A block that has to move gets some slack if it grows by little (up to a
+    /// quarter of what it had) or beyond 16 KiB (an eighth), so that one that keeps growing moves seldom.
     [[nodiscard]] static void* reallocate(void* p, std::size_t new_size) noexcept
     {
         return reallocate(p, new_size, 0);

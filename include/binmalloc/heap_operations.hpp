@@ -190,10 +190,8 @@ struct heap_operations {
                     return handed_out(moved, new_size);
             }
         }
-        // Some slack, so that a large block that keeps growing is not copied at every step.
         void* to = nullptr;
-        if (new_size > old_size && new_size > max_block_size && new_size < max_request / 2)
-            to = allocate_new(new_size + new_size / 8);
+        if (const std::size_t more = with_slack(new_size, old_size); more > new_size) to = allocate_new(more);
         if (to == nullptr) to = allocate_new(new_size);
         if (to == nullptr) return nullptr;
         {
@@ -231,6 +229,16 @@ private:
     static constexpr bool fits_well(std::size_t size, std::size_t block_size) noexcept
     {
         return size <= block_size && size >= block_size / 2;
+    }
+
+    // What a block that must move shall hold. One that grows a little is likely to go on: were it just large
+    // enough each time, it would be copied once for each class.
+    static constexpr std::size_t with_slack(std::size_t new_size, std::size_t old_size) noexcept
+    {
+        if (new_size <= old_size || new_size >= max_request / 2) return new_size;
+        if (new_size > max_block_size) return new_size + new_size / 8;
+        const std::size_t quarter_more = old_size + old_size / 4;
+        return old_size >= cache_line && new_size < quarter_more ? quarter_more : new_size;
     }
 
     // Some cores keep spans for their thread.
