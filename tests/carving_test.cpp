@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <vector>
 
 namespace {
@@ -17,21 +18,19 @@ using binmalloc::detail::carve_bytes;
 using binmalloc::detail::slab;
 using binmalloc::detail::slab_of;
 
-/// A heap of its own, of which no memory has been used.
+/// Expects so many blocks of `Size` to be carved at a time: where no memory has been used, and where some was.
 template <std::size_t Size>
-void carve_what_is_new_and_what_was_in_use()
+void expect_carved(std::size_t at_first, std::size_t again)
 {
     SCOPED_TRACE(Size);
-    struct tag;
+    struct tag; // so that it is a heap of its own
     using heap = binmalloc::basic_heap<counting_policy<tag>>;
-    constexpr std::size_t in_page = std::max<std::size_t>(carve_bytes / Size, 1);
 
     void* const first = heap::allocate(Size);
     ASSERT_NE(first, nullptr);
     const slab* const made = slab_of(first);
-    const std::size_t capacity = made->capacity;
     EXPECT_FALSE(made->resident);
-    EXPECT_EQ(made->carved, std::min(in_page, capacity));
+    EXPECT_EQ(made->carved, std::min<std::size_t>(at_first, made->capacity));
 
     // Slabs of another class, all of which go back.
     std::vector<void*> others;
@@ -48,32 +47,36 @@ void carve_what_is_new_and_what_was_in_use()
     }
     const slab* const remade = slab_of(blocks.back());
     EXPECT_TRUE(remade->resident);
-    EXPECT_EQ(remade->carved, std::min(std::max<std::size_t>(in_page, 32), capacity));
+    EXPECT_EQ(remade->carved, std::min<std::size_t>(again, remade->capacity));
+
+    // To the end of that slab: each block is another one, and all of them fit.
+    while (slab_of(blocks.back()) == remade) {
+        std::memset(blocks.back(), 1, Size);
+        blocks.push_back(heap::allocate(Size));
+        ASSERT_NE(blocks.back(), nullptr);
+    }
+    EXPECT_EQ(remade->carved, remade->capacity);
     for (void* const block : blocks) heap::deallocate(block);
+    std::sort(blocks.begin(), blocks.end());
+    EXPECT_EQ(std::adjacent_find(blocks.begin(), blocks.end()), blocks.end());
 }
 
 TEST(Carving, goes_by_the_page_where_memory_is_new_and_further_where_it_was_in_use)
 {
-    carve_what_is_new_and_what_was_in_use<16>();
-    carve_what_is_new_and_what_was_in_use<64>();
-    carve_what_is_new_and_what_was_in_use<256>();
-    carve_what_is_new_and_what_was_in_use<832>();
-    carve_what_is_new_and_what_was_in_use<1040>();
+    expect_carved<16>(carve_bytes / 16, carve_bytes / 16);
+    expect_carved<64>(carve_bytes / 64, carve_bytes / 64);
+    expect_carved<256>(carve_bytes / 256, 32);
+    expect_carved<832>(carve_bytes / 832, 32);
+    expect_carved<1040>(carve_bytes / 1040, 32);
 }
 
-TEST(Carving, of_larger_blocks_goes_by_the_page_alone)
+TEST(Carving, of_larger_blocks_goes_one_by_one_where_memory_is_new)
 {
-    struct tag;
-    using heap = binmalloc::basic_heap<counting_policy<tag>>;
-    constexpr std::size_t size = 1088;
-    std::vector<void*> blocks;
-    for (int i = 0; i < 1000; ++i) blocks.push_back(heap::allocate(512));
-    for (void* const block : blocks) heap::deallocate(block);
-    void* const block = heap::allocate(size);
-    ASSERT_NE(block, nullptr);
-    EXPECT_TRUE(slab_of(block)->resident);
-    EXPECT_EQ(slab_of(block)->carved, carve_bytes / size);
-    heap::deallocate(block);
+    expect_carved<1088>(1, 8);
+    expect_carved<2112>(1, 8);
+    expect_carved<4160>(1, 8);
+    expect_carved<4608>(1, 1);
+    expect_carved<16384>(1, 1);
 }
 
 } // namespace

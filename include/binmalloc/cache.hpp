@@ -149,7 +149,7 @@ public:
         slab* s = active_slab(bin);
         if (at_end(s)) {
             if (s->carved == s->capacity && (s = next_slab(bin)) == nullptr) return nullptr;
-            if (at_end(s)) carve_blocks(s);
+            if (at_end(s)) return carve_blocks(s);
         }
         return pop(s);
     }

@@ -202,14 +202,12 @@ private:
     // `size` is what the caller asked for.
     BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin, std::size_t size) noexcept
     {
-        void* b = nullptr;
         if (const front* c = current_; size > table::fast_limit && c->leasable) [[likely]] {
-            // Few to a page. As on the fast path, a fork may come at any moment.
+            // Few to a page.
             auto* s = static_cast<slab*>(c->active[bin]);
-            if (at_end(s)) b = carve_block(s);
-            if (b != nullptr) return b;
+            if (at_end(s) && s->carved != s->capacity) return carve_blocks(s);
         }
-        b = try_allocate(bin);
+        void* b = try_allocate(bin);
         if (b == nullptr) [[unlikely]] {
             purge();
             b = try_allocate(bin);

@@ -55,10 +55,14 @@ inline bool at_end(const free_list* list) noexcept
 /// How much is carved at a time. More would touch pages that may never be used.
 inline constexpr std::size_t carve_bytes = 4096;
 
-/// Where they were touched before, it is at least so many blocks, if they are no larger than that: few blocks
-/// to a page would be as many slow paths.
-inline constexpr unsigned carve_blocks_at_once = 32;
-inline constexpr std::size_t largest_carved_at_once = 1024 + natural_alignment;
+/// Where they were touched before, it is at least so many blocks: few at a time would be as many slow paths.
+inline constexpr unsigned carve_blocks_again = 32;
+
+/// Of larger blocks there are few to a page: they are carved one by one. Where their memory was touched before, it
+/// is some more of those up to a page; larger ones may have pages that were not.
+inline constexpr std::size_t largest_carved_by_page = 1024 + natural_alignment;
+inline constexpr std::size_t largest_carved_again = carve_bytes + cache_line;
+inline constexpr unsigned carve_large_again = 8;
 
 /// The header of the slab or span that a unit belongs to.
 inline unit_header* first_header(unit_header* h) noexcept
@@ -136,36 +140,38 @@ struct carving {
 /// Effects: counts the next page's worth of blocks as carved, or more. Requires: carved < capacity.
 inline carving carve(slab* s) noexcept
 {
+    unsigned wanted = 1;
+    if (s->block_size > largest_carved_by_page) {
+        if (s->resident && s->block_size <= largest_carved_again) wanted = carve_large_again;
+    } else {
+        wanted = static_cast<unsigned>(carve_bytes / s->block_size);
+        if (s->resident && wanted < carve_blocks_again) wanted = carve_blocks_again;
+    }
     const unsigned first = s->carved;
-    const auto in_page = static_cast<unsigned>(carve_bytes / s->block_size);
-    const unsigned least = s->resident && s->block_size <= largest_carved_at_once ? carve_blocks_at_once : 1;
-    const unsigned wanted = first + (in_page > least ? in_page : least);
-    const unsigned last = wanted < s->capacity ? wanted : s->capacity;
+    const unsigned left = s->capacity - first;
+    const unsigned last = first + (wanted < left ? wanted : left);
     s->carved = static_cast<std::uint16_t>(last);
     return {first, last};
 }
 
-/// Returns: the next block to be carved, alone and in no list; null: all are carved.
-inline block* carve_block(slab* s) noexcept
-{
-    const unsigned index = s->carved;
-    if (index == s->capacity) return nullptr;
-    s->carved = static_cast<std::uint16_t>(index + 1);
-    return offset<block>(unit_memory(s), index * std::size_t{s->block_size});
-}
-
-/// Effects: carves, and lists the new blocks in ascending order. Requires: the free list is empty.
-inline void carve_blocks(slab* s) noexcept
+/// Effects: carves. Returns: the first of the new blocks; the others are listed in ascending order. As on a fast
+/// path, a fork may come at any moment. Requires: the free list is empty, and carved < capacity.
+inline block* carve_blocks(slab* s) noexcept
 {
     const carving c = carve(s);
-    auto* b = offset<block>(unit_memory(s), c.first * std::size_t{s->block_size});
-    s->free = b;
-    for (unsigned i = c.first + 1; i < c.last; ++i) {
-        auto* next = offset<block>(b, s->block_size);
-        link(b, next);
-        b = next;
+    auto* const first = offset<block>(unit_memory(s), c.first * std::size_t{s->block_size});
+    if (c.last - c.first > 1) {
+        auto* const second = offset<block>(first, s->block_size);
+        block* last = second;
+        for (unsigned i = c.first + 2; i < c.last; ++i) {
+            auto* const next = offset<block>(last, s->block_size);
+            link(last, next);
+            last = next;
+        }
+        link(last, &s->end);
+        set_in_order(s->free, second);
     }
-    link(b, &s->end);
+    return first;
 }
 
 /// Effects: ends the process unless `p` is where a block of the slab begins. Requires: it lies in the unit
