@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,14 +50,17 @@ class Sample:
 
 class Child:
     """A command that runs under `measure`, with its output in files; `preload` is the library to
-    preload, or None. A context manager: whatever goes wrong inside, no process of it is left."""
+    preload, or None: a copy of it, as a file keeps its place in physical memory, and an unlucky one
+    would cost each run the same. A context manager: whatever goes wrong inside, no process of it is
+    left."""
 
     def __init__(self, command, preload):
         self.folder = tempfile.TemporaryDirectory(prefix="binmalloc-bench-")
+        self.copies = tempfile.TemporaryDirectory(prefix="preloaded-", dir=building.TOOLS)
         self.path = Path(self.folder.name)
         settings = dict(command.environment)
         if preload:
-            settings["LD_PRELOAD"] = str(preload)
+            settings["LD_PRELOAD"] = str(shutil.copy(preload, self.copies.name))
         # A fixed environment: no LD_PRELOAD, PYTHONPATH or locale of the caller's.
         environment = {"PATH": os.environ["PATH"], "HOME": self.folder.name,
                        "TMPDIR": self.folder.name, "LC_ALL": "C"}
@@ -76,6 +80,7 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         self.folder.cleanup()
+        self.copies.cleanup()
 
     def read(self, name):
         return (self.path / name).read_bytes()
@@ -147,5 +152,5 @@ def require_preload_works(library):
     except RunFailed as failure:
         raise building.NotReady(f"cannot preload {library}: {failure}") from None
     serving = serving.strip()
-    if Path(serving).resolve() != library:
+    if Path(serving).name != library.name:
         raise building.NotReady(f"with LD_PRELOAD={library}, malloc is still that of {serving}")
