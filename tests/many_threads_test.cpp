@@ -367,13 +367,13 @@ TEST(ManyThreads, cancelled_threads_leave_nothing_behind)
 
 // --- threads that are stopped by a signal, as debuggers, collectors and profilers do
 
-std::atomic<bool> stop_wanted = false;
+std::atomic<unsigned> stop_wanted = 0; // a word: RISC-V needs a library for the atomic exchange of a byte
 sem_t has_stopped;
 sem_t may_go_on;
 
 extern "C" void stop_in_handler(int)
 {
-    if (!stop_wanted.exchange(false)) return; // it was sent again
+    if (stop_wanted.exchange(0) == 0) return; // it was sent again
     const int error = errno;
     sem_post(&has_stopped);
     while (sem_wait(&may_go_on) != 0) {}
@@ -399,7 +399,7 @@ protected:
 
     static void stop(std::thread& thread)
     {
-        stop_wanted = true;
+        stop_wanted = 1;
         // The thread sanitizer delivers signals itself, and one in a hundred never.
         do
             pthread_kill(thread.native_handle(), SIGUSR1);

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstddef>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -24,6 +25,12 @@ using binmalloc::detail::recent_blocks;
 
 class RecentBlocks : public testing::Test {
 protected:
+    struct large_block : block {
+        std::size_t more;
+    };
+
+    RecentBlocks() { recent.make(); }
+
     std::size_t close()
     {
         std::size_t given = 0;
@@ -31,18 +38,20 @@ protected:
         return given;
     }
 
-    std::array<block, recent_blocks::capacity + 1> blocks{};
-    recent_blocks recent{};
+    block* take() { return pop(&recent); }
+
+    std::array<large_block, recent_blocks::capacity + 1> blocks{};
+    recent_blocks recent;
 };
 
 TEST_F(RecentBlocks, come_back_last_in_first_out)
 {
-    EXPECT_EQ(recent.take(), nullptr);
+    EXPECT_EQ(take(), nullptr);
     for (int i = 0; i < 3; ++i) ASSERT_TRUE(recent.keep(&blocks[static_cast<std::size_t>(i)]));
-    EXPECT_EQ(recent.take(), &blocks[2]);
+    EXPECT_EQ(take(), &blocks[2]);
     ASSERT_TRUE(recent.keep(&blocks[2]));
-    for (std::size_t i = 3; i-- > 0;) EXPECT_EQ(recent.take(), &blocks[i]);
-    EXPECT_EQ(recent.take(), nullptr);
+    for (std::size_t i = 3; i-- > 0;) EXPECT_EQ(take(), &blocks[i]);
+    EXPECT_EQ(take(), nullptr);
 }
 
 TEST_F(RecentBlocks, are_no_more_than_there_is_room_for)
@@ -50,7 +59,7 @@ TEST_F(RecentBlocks, are_no_more_than_there_is_room_for)
     for (std::size_t i = 0; i < recent_blocks::capacity; ++i) ASSERT_TRUE(recent.keep(&blocks[i]));
     EXPECT_FALSE(recent.keep(&blocks.back()));
     EXPECT_FALSE(recent.is_closed());
-    recent.take();
+    take();
     EXPECT_TRUE(recent.keep(&blocks.back()));
 }
 
@@ -78,14 +87,14 @@ TEST_F(RecentBlocks, are_none_where_it_is_closed)
     for (std::size_t i = 0; i < 5; ++i) ASSERT_TRUE(recent.keep(&blocks[i]));
     EXPECT_EQ(close(), 5U);
     EXPECT_TRUE(recent.is_closed());
-    EXPECT_EQ(recent.take(), nullptr);
+    EXPECT_EQ(take(), nullptr);
     EXPECT_FALSE(recent.keep(&blocks[0]));
     EXPECT_EQ(close(), 0U);
     recent.open();
     EXPECT_FALSE(recent.is_closed());
     EXPECT_TRUE(recent.keep(&blocks[0]));
     recent.open();
-    EXPECT_EQ(recent.take(), &blocks[0]) << "it was open already";
+    EXPECT_EQ(take(), &blocks[0]) << "it was open already";
 }
 
 // --- in a heap; one of its own for each test
@@ -114,6 +123,32 @@ TEST(RecentBlocksOfAHeap, are_what_the_next_requests_get)
         for (void* b : freed) own::deallocate(b);
         for (std::size_t i = freed.size(); i-- > 0;) EXPECT_EQ(own::allocate(size), freed[i]);
         for (void* b : blocks) own::deallocate(b);
+    }
+}
+
+TEST(RecentBlocksOfAHeap, take_turns_with_their_slab)
+{
+    struct tag;
+    using own = binmalloc::basic_heap<own_policy<tag>>;
+    for (const std::size_t size : large_sizes) {
+        std::vector<void*> live;
+        for (std::size_t some = 1; some <= recent_blocks::capacity; ++some) {
+            const std::size_t before = live.size();
+            for (std::size_t i = 0; i < 2 * some; ++i) live.push_back(own::allocate(size));
+            // The last ones come back, and after them others, which nobody has.
+            const std::vector<void*> freed(live.end() - static_cast<std::ptrdiff_t>(some), live.end());
+            live.resize(live.size() - some);
+            for (void* const b : freed) own::deallocate(b);
+            for (std::size_t i = some; i-- > 0;) {
+                live.push_back(own::allocate(size));
+                EXPECT_EQ(live.back(), freed[i]);
+            }
+            live.push_back(own::allocate(size));
+            EXPECT_EQ(live.size(), before + 2 * some + 1);
+        }
+        const std::set<void*> different(live.begin(), live.end());
+        EXPECT_EQ(different.size(), live.size());
+        for (void* const b : live) own::deallocate(b);
     }
 }
 

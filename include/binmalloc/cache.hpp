@@ -17,7 +17,8 @@
 //   free       slab's list -> countdown over? -> available or released
 //
 // Before these, blocks of the large classes come from and go to recent_blocks, where a thread leases the
-// cache. So slabs of them have no owner: their frees all take a closer look.
+// cache: as long as there are some, the fast path takes these. Their slabs have no owner, so all frees take
+// a closer look.
 #ifndef BINMALLOC_CACHE_HPP
 #define BINMALLOC_CACHE_HPP
 
@@ -84,10 +85,7 @@ struct alignas(64) cache_base {
 /// The part of a cache that the fast paths see.
 template <class Table>
 struct cache_front : cache_base {
-    free_list* active[Table::count]; ///< of slabs; a guest's: its own
-
-    /// Of the large classes, in a leased cache. One more, as there may be none.
-    recent_blocks recent[Table::count - Table::first_large + 1]{};
+    free_list* active[Table::count]; ///< an active slab's, or of recent blocks; a guest's: its own
 
     constexpr cache_front() noexcept { deactivate(); }
 
@@ -107,6 +105,39 @@ public:
 
     /// Effects: the cache takes its slabs from there. To be called once, before the first refill.
     void use(Pages& pages) noexcept { pages_ = &pages; }
+
+    /// Effects: initialises the bins of a cache that was made of zero bytes.
+    void make_bins() noexcept
+    {
+        this->deactivate();
+        for (large_bin& large : large_) {
+            large.recent.make();
+            large.active = &empty_slab;
+        }
+    }
+
+    /// Effects: keeps a large block with the recent ones, from which the next comes. Returns: as
+    /// recent_blocks::keep().
+    BINMALLOC_INLINE bool keep_near(unsigned bin, void* p) noexcept
+    {
+        recent_blocks& blocks = recent(bin);
+        if (!blocks.keep(p)) [[unlikely]]
+            return false;
+        this->active[bin] = &blocks;
+        return true;
+    }
+
+    /// Effects: the next large blocks come from the active slab. Returns: that. Requires: there is no recent
+    /// block.
+    slab* serve_from_slab(unsigned bin) noexcept
+    {
+        slab* const s = active_slab(bin);
+        this->active[bin] = s;
+        return s;
+    }
+
+    /// Of a large class.
+    recent_blocks& recent(unsigned bin) noexcept { return large_[bin - Table::first_large].recent; }
 
     BINMALLOC_INLINE void* allocate(bin_index bin) noexcept
     {
@@ -145,7 +176,7 @@ public:
         if (tiny_bin::serves(block_size)) return this->tiny.allocate(bin, block_size, this, *pages_);
 
         collect();
-        if (bin >= Table::first_large) recent_of(bin).open();
+        if (Table::is_large(bin)) recent(bin).open();
         slab* s = active_slab(bin);
         if (at_end(s)) {
             if (s->carved == s->capacity && (s = next_slab(bin)) == nullptr) return nullptr;
@@ -210,7 +241,7 @@ public:
     /// until it runs out of blocks.
     void close_recent(unsigned bin) noexcept
     {
-        recent_of(bin).close([this](block* b) { deallocate_if_own(slab_of(b), b); });
+        recent(bin).close([this](block* b) { deallocate_if_own(slab_of(b), b); });
     }
 
     void close_all_recent() noexcept
@@ -234,7 +265,7 @@ public:
             }
             slab* s = active_slab(bin);
             if (s == &empty_slab || free_blocks(s) != s->carved) continue;
-            this->active[bin] = &empty_slab;
+            set_active(bin, &empty_slab);
             release(s);
         }
         this->tiny.release_slabs(false, [this](slab* s) { release(s); });
@@ -248,7 +279,7 @@ public:
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             release_list(available_[bin]);
             if (active_slab(bin) != &empty_slab) release(active_slab(bin));
-            this->active[bin] = &empty_slab;
+            set_active(bin, &empty_slab);
         }
         release_list(full_);
         this->tiny.release_slabs(true, [this](slab* s) { release(s); });
@@ -267,15 +298,29 @@ private:
         countdown_ended(s);
     }
 
-    recent_blocks& recent_of(unsigned bin) noexcept { return this->recent[bin - Table::first_large]; }
+    struct large_bin {
+        recent_blocks recent;
+        slab* active = &empty_slab; // the fast path may take from the recent blocks instead
+    };
+
+    slab* active_slab(unsigned bin) const noexcept
+    {
+        if (Table::is_large(bin)) return large_[bin - Table::first_large].active;
+        return static_cast<slab*>(this->active[bin]);
+    }
+
+    // Requires: no recent block of the class.
+    void set_active(unsigned bin, slab* s) noexcept
+    {
+        this->active[bin] = s;
+        if (Table::is_large(bin)) large_[bin - Table::first_large].active = s;
+    }
 
     // Of a slab that is in use.
     const cache_base* owner_of(bin_index bin) const noexcept
     {
-        return this->leasable && bin >= Table::first_large ? nullptr : this;
+        return this->leasable && Table::is_large(bin) ? nullptr : this;
     }
-
-    slab* active_slab(unsigned bin) const noexcept { return static_cast<slab*>(this->active[bin]); }
 
     // A full slab waits for a visit again when so many of its blocks are free, and with luck more of them
     // when its turn comes: an eighth of a few, a sixteenth of many.
@@ -312,7 +357,7 @@ private:
         if (slab* full = active_slab(bin); full != &empty_slab) {
             full->countdown = relist_after(full);
             if constexpr (Tracked) full_.push_front(full);
-            this->active[bin] = &empty_slab;
+            set_active(bin, &empty_slab);
         }
         unit_list& list = available_[bin];
         auto* s = static_cast<slab*>(list.front());
@@ -331,7 +376,7 @@ private:
             if constexpr (Tracked) memcheck::make_accessible(unit_memory(s), units * unit_size);
         }
         s->countdown = active_countdown;
-        this->active[bin] = s;
+        set_active(bin, s);
         return s;
     }
 
@@ -378,6 +423,7 @@ private:
 
     Pages* pages_ = nullptr;
     unit_list available_[Table::count];
+    large_bin large_[Table::count - Table::first_large + 1]; // one more, as there may be none
     [[no_unique_address]] std::conditional_t<Tracked, unit_list, no_list> full_;
 };
 

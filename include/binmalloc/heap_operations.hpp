@@ -244,11 +244,8 @@ private:
     // Some cores keep spans for their thread.
     static constexpr bool keeps_spans = requires { Core::take_last_span(std::size_t{}); };
 
-    // Sizes between the fast table and a span, and spans.
     BINMALLOC_INLINE static void* allocate_larger_here(Core& core, std::size_t size) noexcept
     {
-        if (const bin_index bin = table::of(size); bin != table::none)
-            return handed_out(core.allocate_block(bin, size), size);
         if constexpr (keeps_spans) {
             if (span* s = core.take_last_span(size)) [[likely]]
                 return handed_out(color(s, size, natural_alignment), size);

@@ -4,10 +4,11 @@
 //
 // allocate_block(bin, size)                free_block(p)
 //   current cache's active slab              header of p
-//     (large: recent blocks before it)         owner is the current cache -> slab's free list
+//     (large: recent blocks, if any)           owner is the current cache -> slab's free list
 //     its free list -> block                   (large: -> deallocate_slow -> recent blocks)
 //     empty -> allocate_slow                     countdown over -> countdown_ended
 //       a cache is leased -> refill            else -> deallocate_slow
+//         (large: the slab's list -> carve)
 //       none yet -> lease one -> refill          span -> page allocator
 //       none to be had -> lock a shared          slab of another cache -> outbox, guest's list, or
 //       cache, a bundle for the guest            inbox, or that cache itself where it can be locked
@@ -36,17 +37,8 @@ public:
 
     BINMALLOC_INLINE static void* allocate_block(bin_index bin, std::size_t size) noexcept
     {
-        front* c = current_;
-        if (size > table::fast_limit) {
-            if (block* b = c->recent[bin - table::first_large].take()) [[likely]]
-                return b;
-        }
-        free_list* list = c->active[bin];
-        if (block* b = pop(list)) [[likely]] {
-            // Such blocks have often left the processor's cache: the next one's link is on its way.
-            if (size > table::fast_limit) prefetch(list->free);
+        if (block* b = pop(current_->active[bin])) [[likely]]
             return b;
-        }
         return allocate_slow(bin, size);
     }
 
@@ -202,10 +194,14 @@ private:
     // `size` is what the caller asked for.
     BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin, std::size_t size) noexcept
     {
-        if (const front* c = current_; size > table::fast_limit && c->leasable) [[likely]] {
-            // Few to a page.
-            auto* s = static_cast<slab*>(c->active[bin]);
-            if (at_end(s) && s->carved != s->capacity) return carve_blocks(s);
+        if (table::is_large(bin) && current_->leasable) {
+            slab* const s = static_cast<member*>(current_)->serve_from_slab(bin);
+            if (block* b = pop(s)) [[likely]] {
+                // Such blocks have often left the processor's cache: the next one's link is on its way.
+                prefetch(s->free);
+                return b;
+            }
+            if (at_end(s) && s->carved != s->capacity) return carve_blocks(s); // few to a page
         }
         void* b = try_allocate(bin);
         if (b == nullptr) [[unlikely]] {
@@ -245,8 +241,8 @@ private:
         front* c = current_;
         const cache_base* home = h->home;
         if (home == c) {
-            if (h->bin >= table::first_large) [[likely]] {
-                if (!c->recent[h->bin - table::first_large].keep(p)) [[unlikely]]
+            if (table::is_large(h->bin)) [[likely]] {
+                if (!static_cast<member*>(c)->keep_near(h->bin, p)) [[unlikely]]
                     deallocate_large(p, static_cast<slab*>(first_header(h)));
                 return;
             }
@@ -273,7 +269,7 @@ private:
     // A block of the thread's own cache that was not kept with the recent ones.
     BINMALLOC_OUTLINE static void deallocate_large(void* p, slab* s) noexcept
     {
-        const bool passes = current_->recent[s->bin - table::first_large].pass(p);
+        const bool passes = static_cast<member*>(current_)->recent(s->bin).pass(p);
         if (passes && s->countdown > 1 && p != s->free) [[likely]] {
             push(*s, p);
             --s->countdown;

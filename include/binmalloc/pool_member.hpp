@@ -25,7 +25,7 @@ public:
         this->gate = &its_pool.gate;
         this->leasable = true;
         this->index = its_pool.index_of(*this);
-        this->deactivate();
+        this->make_bins();
         this->use(its_pool.pages);
         if (this->index >= its_pool.leasable()) {
             this->made.store(true, std::memory_order_release);

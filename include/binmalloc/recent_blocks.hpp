@@ -16,70 +16,71 @@
 
 namespace binmalloc::detail {
 
-/// Zero bytes are an open, empty one.
-class recent_blocks {
+/// What the fast path takes from. Zero bytes are one that is not in use.
+class recent_blocks : public free_list {
 public:
     static constexpr std::uint32_t capacity = 16;
 
-    /// Returns: the block that was kept last; null: there is none.
-    BINMALLOC_INLINE block* take() noexcept
+    constexpr recent_blocks() noexcept : free_list(nullptr) {}
+
+    /// Effects: it is in use, open and empty. Requires: it was not.
+    void make() noexcept
     {
-        block* const b = first_;
-        if (b != nullptr) [[likely]] {
-            first_ = next_of(b);
-            --count_;
-        }
-        return b;
+        free = end.next = &end;
+        most_ = capacity;
     }
 
     /// Effects: keeps a block. As a fast path does, it leaves the list whole at each step. False: there is
     /// no room, or it is closed, or the block is the last one that was kept.
     BINMALLOC_INLINE bool keep(void* p) noexcept
     {
-        auto* const b = static_cast<block*>(p);
-        if (count_ >= capacity || b == first_) [[unlikely]]
+        auto* const b = static_cast<kept*>(p);
+        block* const top = free;
+        const std::size_t below = top == &end ? 0 : static_cast<kept*>(top)->count;
+        if (below >= most_ || b == top) [[unlikely]]
             return false;
-        link(b, first_);
-        set_in_order(first_, b);
-        ++count_;
+        b->count = below + 1;
+        link(b, top);
+        set_in_order(free, b);
         return true;
     }
 
     /// Effects: takes note that a block was not kept, unless it has been. False: it is time to close.
     BINMALLOC_INLINE bool pass(const void* p) noexcept
     {
-        if (p == first_) [[unlikely]]
+        if (p == free) [[unlikely]]
             os::fatal("double free", p);
         return is_closed() || ++passed_ < most_passed;
     }
 
-    bool is_closed() const noexcept { return count_ == closed; }
+    bool is_closed() const noexcept { return most_ == 0; }
 
     /// Effects: the class has run out of blocks.
     void open() noexcept
     {
         passed_ = 0;
-        if (is_closed()) count_ = 0;
+        most_ = capacity;
     }
 
     /// Effects: closes it, and gives the blocks to `use`.
     template <class Use>
     void close(Use use) noexcept
     {
-        count_ = closed;
-        while (block* const b = first_) {
-            first_ = next_of(b);
-            use(b);
-        }
+        most_ = 0;
+        if (free == nullptr) return;
+        while (block* const b = pop(this)) use(b);
     }
 
 private:
     static constexpr std::uint32_t most_passed = 64;
-    static constexpr std::uint32_t closed = ~std::uint32_t{0};
 
-    block* first_;
-    std::uint32_t count_;
-    std::uint32_t passed_; // since the class ran out of blocks
+    // A large block has room for more than a link.
+    struct kept : block {
+        std::size_t count; // of this one and those below
+    };
+
+    std::uint32_t most_ = 0;
+    std::uint32_t passed_ = 0; // since the class ran out of blocks
 };
 
 } // namespace binmalloc::detail

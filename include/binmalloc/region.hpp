@@ -49,8 +49,12 @@ BINMALLOC_INLINE void link(block* b, block* next) noexcept { set_in_order(b->nex
 
 /// Free blocks, last freed first. The list ends in `end`, which is its own successor.
 struct free_list {
-    block* free = &end;
-    block end{&end};
+    constexpr free_list() noexcept : free(&end), end{&end} {}
+    /// Zero bytes: not in use.
+    constexpr explicit free_list(std::nullptr_t) noexcept : free(nullptr), end{nullptr} {}
+
+    block* free;
+    block end;
 };
 
 /// Under the home's lock or lease. A slab of 4-byte blocks: under its bin's lock, with 32-bit links.

@@ -120,24 +120,34 @@ public:
     static constexpr std::size_t largest = sizes.back();
     static constexpr bin_index none = static_cast<bin_index>(count);
 
-    /// Up to here a class is one table look-up on the fast path.
-    static constexpr std::size_t fast_limit = [] {
-        constexpr std::size_t most = 1024 + natural_alignment;
-        return largest_natural(sizes) < most ? largest_natural(sizes) : most;
-    }();
+    static constexpr std::size_t largest_small = 1024 + natural_alignment;
 
-    /// The first class beyond; `none`: there is no such.
+    /// Up to here a class by malloc's rule is one table look-up.
+    static constexpr std::size_t fast_limit = largest_natural(sizes);
+
+    /// The first class that is larger: a slab has few of its blocks. `none`: there is no such.
     static constexpr bin_index first_large = [] {
         std::size_t i = 0;
-        while (i < count && sizes[i] <= fast_limit) ++i;
+        while (i < count && sizes[i] <= largest_small) ++i;
         return static_cast<bin_index>(i);
     }();
 
-    /// The smallest class that holds `size` bytes at `alignment`, or `none`. Linear: for constants
-    /// and for building the tables.
+    static constexpr bool is_large(unsigned bin) noexcept
+    {
+        return first_large != none && bin >= first_large;
+    }
+
+    /// The smallest class that holds `size` bytes at `alignment`, or `none`. Linear: for constants and for
+    /// building the tables.
     static constexpr bin_index search(std::size_t size, std::size_t alignment) noexcept
     {
-        for (std::size_t i = 0; i < count; ++i) {
+        return search_from(0, size, alignment);
+    }
+
+    /// The same. Requires: no class below `i` is it.
+    static constexpr bin_index search_from(std::size_t i, std::size_t size, std::size_t alignment) noexcept
+    {
+        for (; i < count; ++i) {
             if (sizes[i] < size || sizes[i] % alignment != 0) continue;
             if (!gives_way(i, alignment)) return static_cast<bin_index>(i);
         }
@@ -164,9 +174,7 @@ public:
     /// The class of a request by malloc's rule, or `none`.
     static constexpr bin_index of(std::size_t size) noexcept
     {
-        if (size <= fast_limit) return of_fast(size);
-        if (size <= largest) return coarse_[(size + coarse_step - 1) / coarse_step];
-        return none;
+        return size <= fast_limit ? of_fast(size) : none;
     }
 
     /// The class of a request at an alignment (a power of two), or `none`.
@@ -174,7 +182,7 @@ public:
     {
         if (alignment <= 8) {
             if (size <= 4 && alignment <= 4) return smallest_;
-            if (size <= fast_limit) return dense_[(size + 7) / 8];
+            if (size <= dense_limit) return dense_[(size + 7) / 8];
         }
         if (alignment <= natural_alignment)
             return of(size > natural_alignment ? size : natural_alignment);
@@ -214,22 +222,24 @@ private:
         return 0;
     }
 
-    static constexpr std::size_t coarse_step = cache_line;
-
-    template <std::size_t Step, std::size_t Limit, class Alignment>
+    // For each multiple of 8.
+    template <std::size_t Limit, class Alignment>
     static constexpr auto build(Alignment alignment)
     {
-        std::array<bin_index, Limit / Step + 1> table{};
-        for (std::size_t i = 0; i < table.size(); ++i)
-            table[i] = search(i * Step == 0 ? 1 : i * Step, alignment(i * Step));
+        std::array<bin_index, Limit / 8 + 1> table{};
+        table[0] = search(1, alignment(0));
+        for (std::size_t i = 1; i < table.size(); ++i) {
+            const bool as_before = alignment(i * 8) == alignment(i * 8 - 8);
+            table[i] = search_from(as_before ? table[i - 1] : 0, i * 8, alignment(i * 8));
+        }
         return table;
     }
 
+    static constexpr std::size_t dense_limit = fast_limit < largest_small ? fast_limit : largest_small;
+
     static constexpr bin_index smallest_ = search(1, 4);
-    static constexpr auto natural_ = build<8, fast_limit>(natural_alignment_of);
-    static constexpr auto dense_ = build<8, fast_limit>([](std::size_t) { return std::size_t{8}; });
-    static constexpr auto coarse_ = build<coarse_step, align_up(largest, coarse_step)>(
-        [](std::size_t) { return natural_alignment; });
+    static constexpr auto natural_ = build<fast_limit>(natural_alignment_of);
+    static constexpr auto dense_ = build<dense_limit>([](std::size_t) { return std::size_t{8}; });
 };
 
 using default_table = size_class_table<default_size_classes>;

@@ -58,8 +58,8 @@ inline constexpr std::size_t carve_bytes = 4096;
 /// Where they were touched before, it is at least so many blocks: few at a time would be as many slow paths.
 inline constexpr unsigned carve_blocks_again = 32;
 
-/// Of larger blocks there are few to a page: they are carved one by one. Where their memory was touched before, it
-/// is some more of those up to a page; larger ones may have pages that were not.
+/// Of larger blocks there are few to a page: they are carved one by one. Where their memory was touched
+/// before, it is some more of those up to a page; larger ones may have pages that were not.
 inline constexpr std::size_t largest_carved_by_page = 1024 + natural_alignment;
 inline constexpr std::size_t largest_carved_again = carve_bytes + cache_line;
 inline constexpr unsigned carve_large_again = 8;
@@ -154,8 +154,8 @@ inline carving carve(slab* s) noexcept
     return {first, last};
 }
 
-/// Effects: carves. Returns: the first of the new blocks; the others are listed in ascending order. As on a fast
-/// path, a fork may come at any moment. Requires: the free list is empty, and carved < capacity.
+/// Effects: carves. Returns: the first of the new blocks; the others are listed in ascending order. As on a
+/// fast path, a fork may come at any moment. Requires: the free list is empty, and carved < capacity.
 inline block* carve_blocks(slab* s) noexcept
 {
     const carving c = carve(s);
