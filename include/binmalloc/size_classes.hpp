@@ -120,12 +120,12 @@ public:
     static constexpr std::size_t largest = sizes.back();
     static constexpr bin_index none = static_cast<bin_index>(count);
 
-    static constexpr std::size_t largest_small = 1024 + natural_alignment;
-
     /// Up to here a class by malloc's rule is one table look-up.
     static constexpr std::size_t fast_limit = largest_natural(sizes);
 
-    /// The first class that is larger: a slab has few of its blocks. `none`: there is no such.
+    static constexpr std::size_t largest_small = 1024 + natural_alignment;
+
+    /// The first class over that: a slab has few of its blocks. `none`: there is no such.
     static constexpr bin_index first_large = [] {
         std::size_t i = 0;
         while (i < count && sizes[i] <= largest_small) ++i;
@@ -222,16 +222,14 @@ private:
         return 0;
     }
 
-    // For each multiple of 8.
+    // For each multiple of 8. An alignment does not fall as the size grows.
     template <std::size_t Limit, class Alignment>
     static constexpr auto build(Alignment alignment)
     {
         std::array<bin_index, Limit / 8 + 1> table{};
         table[0] = search(1, alignment(0));
-        for (std::size_t i = 1; i < table.size(); ++i) {
-            const bool as_before = alignment(i * 8) == alignment(i * 8 - 8);
-            table[i] = search_from(as_before ? table[i - 1] : 0, i * 8, alignment(i * 8));
-        }
+        for (std::size_t i = 1; i < table.size(); ++i)
+            table[i] = search_from(table[i - 1], i * 8, alignment(i * 8));
         return table;
     }
 
