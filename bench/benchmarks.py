@@ -294,6 +294,7 @@ BENCHMARKS = {
                                      quick=(800_000, "one_sided"), counts=(2, 4, 16, 64)),
     "fork_join": OnThreads("threads/fork_join.cpp", full=(8_000_000,), quick=(800_000,)),
     "transfers": OnThreads("threads/transfers.cpp", full=(6_000_000,), quick=(600_000,)),
+    "spread_sizes": OnThreads("threads/spread_sizes.cpp", full=(10_000_000,), quick=(1_000_000,)),
     "random_sizes": OnThreads("threads/random_sizes.cpp", full=(6_000_000,), quick=(600_000,)),
     "random_sizes_large": OnThreads("threads/random_sizes.cpp", full=(2_000_000, 65_536),
                                     quick=(200_000, 65_536), counts=(1, 2, 4, 16)),
