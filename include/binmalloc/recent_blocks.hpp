@@ -36,10 +36,10 @@ public:
     {
         auto* const b = static_cast<kept*>(p);
         block* const top = free;
-        const std::size_t below = top == &end ? 0 : static_cast<kept*>(top)->count;
+        const std::size_t below = top == &end ? 0 : count_of(top);
         if (below >= most_ || b == top) [[unlikely]]
             return false;
-        b->count = below + 1;
+        set_count(b, below + 1);
         link(b, top);
         set_in_order(free, b);
         return true;
@@ -78,6 +78,12 @@ private:
     struct kept : block {
         std::size_t count; // of this one and those below
     };
+
+    BINMALLOC_LINK static std::size_t count_of(const block* b) noexcept
+    {
+        return static_cast<const kept*>(b)->count;
+    }
+    BINMALLOC_LINK static void set_count(kept* b, std::size_t count) noexcept { b->count = count; }
 
     std::uint32_t most_ = 0;
     std::uint32_t passed_ = 0; // since the class ran out of blocks
