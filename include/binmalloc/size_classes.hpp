@@ -109,6 +109,9 @@ concept size_class_policy = detail::is_size_array<decltype(P::sizes)>
 
 namespace detail {
 
+/// Larger blocks are few to a page, and to a slab.
+inline constexpr std::size_t largest_small = 1024 + natural_alignment;
+
 /// The index of a size class, also of the bin that serves it.
 using bin_index = std::uint8_t;
 
@@ -123,9 +126,7 @@ public:
     /// Up to here a class by malloc's rule is one table look-up.
     static constexpr std::size_t fast_limit = largest_natural(sizes);
 
-    static constexpr std::size_t largest_small = 1024 + natural_alignment;
-
-    /// The first class over that: a slab has few of its blocks. `none`: there is no such.
+    /// The first class of large blocks. `none`: there is no such.
     static constexpr bin_index first_large = [] {
         std::size_t i = 0;
         while (i < count && sizes[i] <= largest_small) ++i;

@@ -58,9 +58,8 @@ inline constexpr std::size_t carve_bytes = 4096;
 /// Where they were touched before, it is at least so many blocks: few at a time would be as many slow paths.
 inline constexpr unsigned carve_blocks_again = 32;
 
-/// Of larger blocks there are few to a page: they are carved one by one. Where their memory was touched
-/// before, it is some more of those up to a page; larger ones may have pages that were not.
-inline constexpr std::size_t largest_carved_by_page = 1024 + natural_alignment;
+/// Large blocks are carved one by one. Where their memory was touched before, it is some more of those up to a
+/// page; larger ones may have pages that were not.
 inline constexpr std::size_t largest_carved_again = carve_bytes + cache_line;
 inline constexpr unsigned carve_large_again = 8;
 
@@ -141,7 +140,7 @@ struct carving {
 inline carving carve(slab* s) noexcept
 {
     unsigned wanted = 1;
-    if (s->block_size > largest_carved_by_page) {
+    if (s->block_size > largest_small) {
         if (s->resident && s->block_size <= largest_carved_again) wanted = carve_large_again;
     } else {
         wanted = static_cast<unsigned>(carve_bytes / s->block_size);
