@@ -190,9 +190,10 @@ struct heap_operations {
                     return handed_out(moved, new_size);
             }
         }
-        void* to = nullptr;
-        if (const std::size_t more = with_slack(new_size, old_size); more > new_size) to = allocate_new(more);
-        if (to == nullptr) to = allocate_new(new_size);
+        // A memory checker would take the slack for what the program may use.
+        const std::size_t wanted = Core::is_watched() ? new_size : with_slack(new_size, old_size);
+        void* to = allocate_new(wanted);
+        if (to == nullptr && wanted != new_size) to = allocate_new(new_size);
         if (to == nullptr) return nullptr;
         {
             // What the caller did not ask for of the old block is copied, too.

@@ -126,6 +126,17 @@ void read_past_the_end()
     });
 }
 
+void read_past_a_grown_block()
+{
+    each_size([](auto size) {
+        const auto grown = size + size / 16 + 1;
+        void* const block = binmalloc::reallocate(binmalloc::allocate(size), grown);
+        fill(block, grown, size);
+        read_byte(block, grown);
+        binmalloc::deallocate(block);
+    });
+}
+
 void read_of_a_freed_node()
 {
     odd_node* const node = binmalloc::allocator<odd_node>{}.allocate(1);
@@ -176,6 +187,7 @@ int main(int argument_count, char** arguments)
                  {"read_after_free_of_what_was_not_asked_for",
                   read_after_free_of_what_was_not_asked_for},
                  {"read_past_the_end", read_past_the_end},
+                 {"read_past_a_grown_block", read_past_a_grown_block},
                  {"read_of_a_freed_node", read_of_a_freed_node},
                  {"read_past_a_node", read_past_a_node},
                  {"branch_on_what_was_never_written", branch_on_what_was_never_written},
