@@ -194,8 +194,8 @@ private:
     // `size` is what the caller asked for.
     BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin, std::size_t size) noexcept
     {
-        if (table::is_large(bin) && current_->leasable) {
-            slab* const s = static_cast<member*>(current_)->serve_from_slab(bin);
+        if (front* const c = current_; table::is_large(bin) && c->leasable) {
+            slab* const s = static_cast<member*>(c)->serve_from_slab(bin);
             if (block* b = pop(s)) [[likely]] {
                 // Such blocks have often left the processor's cache: the next one's link is on its way.
                 prefetch(s->free);
@@ -269,7 +269,8 @@ private:
     // A block of the thread's own cache that was not kept with the recent ones.
     BINMALLOC_OUTLINE static void deallocate_large(void* p, slab* s) noexcept
     {
-        const bool passes = static_cast<member*>(current_)->recent(s->bin).pass(p);
+        front* const c = current_;
+        const bool passes = static_cast<member*>(c)->recent(s->bin).pass(p);
         if (passes && s->countdown > 1 && p != s->free) [[likely]] {
             push(*s, p);
             --s->countdown;
