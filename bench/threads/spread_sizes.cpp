@@ -39,6 +39,8 @@ int main(int argc, char** argv)
     const std::size_t threads = argument(argc, argv, 1, 2);
     const std::size_t operations = argument(argc, argv, 2, 10'000'000);
 
-    const double seconds = run_on(threads, [&](std::size_t i) { work(operations / threads, random_source(i)); });
+    const double seconds = run_on(threads, [&](std::size_t i) {
+        work(operations / threads, random_source(i));
+    });
     report_operation(seconds, operations);
 }
