@@ -235,8 +235,8 @@ TEST(PageStore, discarded_memory_is_not_taken_for_zero)
 TEST(PageStore, scattered_memory_goes_back_in_few_calls)
 {
     heap::purge();
-    constexpr std::size_t pieces = 2000;
-    constexpr std::size_t size = 64 * kib - 64; // whole OS pages, also large ones, and no more
+    constexpr std::size_t pieces = 1000;
+    constexpr std::size_t size = 128 * kib - 64; // whole units, and no more
     auto blocks = blocks_of<heap>(size, pieces * size);
     std::vector<void*> kept; // one between any two, so that nothing is joined
     for (std::size_t i = 1; i < pieces; i += 2) kept.push_back(blocks[i]);
@@ -244,7 +244,10 @@ TEST(PageStore, scattered_memory_goes_back_in_few_calls)
     for (std::size_t i = 0; i < pieces; i += 2) heap::deallocate(blocks[i]);
     heap::purge();
     EXPECT_LE(counts::calls, before + pieces / 2 / 8) << "a call for each piece would be " << pieces / 2;
-    EXPECT_EQ(heap::statistics().dirty, 0U);
+    // Where an OS page is larger than a unit, a piece shares its first and its last one with its neighbours.
+    const std::size_t os_page = binmalloc::os::page_size();
+    const std::size_t stays = os_page > binmalloc::detail::unit_size ? os_page : 0;
+    EXPECT_LE(heap::statistics().dirty, pieces / 2 * stays);
     for (const void* block : kept) {
         ASSERT_TRUE(holds(block, 4 * kib, 1));
     }

@@ -271,7 +271,7 @@ private:
         p->pages.set_limit(Policy::initial_limit());
         p->stashes.allow(p->pages.limit() == SIZE_MAX);
         p->exit_key.template create<&exit_callback_>();
-        add_hook(); // may allocate, and so publish another one
+        add_process_hook(hook_); // may allocate, and so publish another one
         wait_for_forks();
         pool_type* first = nullptr;
         if (!pool_.compare_exchange_strong(first, p, std::memory_order_acq_rel)) {
@@ -279,11 +279,6 @@ private:
             return first;
         }
         return p;
-    }
-
-    static void add_hook() noexcept
-    {
-        if (hooked_.exchange(1, std::memory_order_relaxed) == 0) add_process_hook(hook_);
     }
 
     // Returns: the calling thread's cache, leased now if need be; null: none to be had.
@@ -393,7 +388,6 @@ private:
 
     static inline constinit std::atomic<pool_type*> pool_{nullptr};
     static inline constinit std::atomic<std::uint32_t> next_hint_{1};
-    static inline constinit std::atomic<std::uint32_t> hooked_{0};
     using exit_callback = void(void*);
     static inline constinit exit_callback* exit_callback_ = thread_exit;
     static inline constinit process_hook hook_{before_fork, after_fork_in_parent,

@@ -34,6 +34,9 @@
 
 namespace binmalloc::detail {
 
+// A word: some processors (RISC-V) need a library for the atomic exchange of a byte.
+enum list_progress : std::uint32_t { not_listed, being_listed, listed };
+
 /// One heap's answers.
 struct process_hook {
     void (*before_fork)() noexcept;
@@ -41,6 +44,7 @@ struct process_hook {
     void (*after_fork_in_child)() noexcept;
     void (*unload)() noexcept; ///< nobody is in the heap's code, and nobody will be again
     process_hook* next = nullptr;
+    std::atomic<std::uint32_t> progress{not_listed};
 };
 
 inline constinit std::atomic<process_hook*> process_hooks{nullptr};
@@ -75,20 +79,24 @@ inline void after_fork_in_child() noexcept
     each_process_hook<&process_hook::after_fork_in_child>();
 }
 
-/// Effects: waits until no other thread forks, with the patience of a fork: a child that no handler
-/// prepared may have inherited the count.
-inline void wait_for_forks() noexcept
+/// Effects: waits with the patience of a fork: in a forked child, what is waited for may be without end.
+template <class Condition>
+inline void wait_while(Condition holds) noexcept
 {
-    const auto another_forks = [] {
-        return forks_under_way.load(std::memory_order_seq_cst) != 0
-            && last_to_fork.load(std::memory_order_relaxed) != os::thread_id();
-    };
-    if (!another_forks()) return;
+    if (!holds()) return;
     const std::uint64_t deadline = os::now_ms() + fork_patience_ms;
-    while (another_forks() && os::now_ms() < deadline) os::yield();
+    while (holds() && os::now_ms() < deadline) os::yield();
 }
 
-// A word: some processors (RISC-V) need a library for the atomic exchange of a byte.
+/// Effects: waits until no other thread forks. A child that no handler prepared may have inherited the count.
+inline void wait_for_forks() noexcept
+{
+    wait_while([] {
+        return forks_under_way.load(std::memory_order_seq_cst) != 0
+            && last_to_fork.load(std::memory_order_relaxed) != os::thread_id();
+    });
+}
+
 inline constinit std::atomic<std::uint32_t> fork_handlers_registered{0};
 inline constinit os::fork_handlers all_fork_handlers{before_fork, after_fork_in_parent,
                                                      after_fork_in_child};
@@ -99,13 +107,20 @@ inline void register_fork_handlers() noexcept
         os::on_fork(all_fork_handlers);
 }
 
-/// Effects: the heap is told of forks and of its library's end. To be called once for each hook, when
-/// the heap can serve requests: registering may allocate.
+/// Effects: the heap is told of forks and of its library's end, from now on; the hook may be there already.
+/// To be called when the heap can serve requests: registering may allocate.
 inline void add_process_hook(process_hook& hook) noexcept
 {
-    hook.next = process_hooks.load(std::memory_order_relaxed);
-    while (!process_hooks.compare_exchange_weak(hook.next, &hook, std::memory_order_seq_cst)) {}
-    register_fork_handlers();
+    std::uint32_t was = not_listed;
+    if (hook.progress.compare_exchange_strong(was, being_listed, std::memory_order_acquire)) {
+        hook.next = process_hooks.load(std::memory_order_relaxed);
+        while (!process_hooks.compare_exchange_weak(hook.next, &hook, std::memory_order_seq_cst)) {}
+        hook.progress.store(listed, std::memory_order_release);
+        register_fork_handlers();
+    } else if (was == being_listed) {
+        // By another thread; in a child that was forked just then, by nobody.
+        wait_while([&hook] { return hook.progress.load(std::memory_order_acquire) == being_listed; });
+    }
 }
 
 #if defined(__ELF__)

@@ -216,7 +216,7 @@ private:
         s->pages.set_limit(Policy::initial_limit());
         s->bins.use(s->pages);
         s->bins.gate = &s->gate;
-        add_hook(); // may allocate, and so publish another one
+        add_process_hook(hook_); // may allocate, and so publish another one
         wait_for_forks();
         state* first = nullptr;
         if (!state_.compare_exchange_strong(first, s, std::memory_order_acq_rel)) {
@@ -224,11 +224,6 @@ private:
             return first;
         }
         return s;
-    }
-
-    static void add_hook() noexcept
-    {
-        if (hooked_.exchange(1, std::memory_order_relaxed) == 0) add_process_hook(hook_);
     }
 
     static void destroy(state* s) noexcept
@@ -297,7 +292,6 @@ private:
     }
 
     static inline constinit std::atomic<state*> state_{nullptr};
-    static inline constinit std::atomic<std::uint32_t> hooked_{0};
     static inline constinit process_hook hook_{before_fork, thaw, after_fork_in_child, unload};
 };
 
