@@ -2,10 +2,12 @@
 #include <binmalloc/binmalloc.hpp>
 
 #include "support/cache_pool.hpp"
+#include "support/process.hpp"
 #include "support/scale.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -70,12 +72,53 @@ protected:
 TEST_F(CachePool, leases_are_many_and_come_back)
 {
     const std::vector<member*> all = acquire_all();
-    EXPECT_EQ(all.size(), 3 * binmalloc::os::cpu_count());
+    EXPECT_EQ(all.size(), 3 * std::max(binmalloc::os::cpu_count(), 8U));
     for (member* const m : all) use(m);
     end(all.front());
     EXPECT_EQ(pool->acquire_lease(), all.front());
     for (member* const m : all) end(m);
     EXPECT_EQ(count_leases(), all.size());
+}
+
+template <unsigned LeastCpus>
+struct footprint_with : binmalloc::default_footprint {
+    static constexpr unsigned least_cpus = LeastCpus;
+};
+template <class Footprint>
+using pool_with = cache_pool<table, binmalloc::basic_page_allocator<binmalloc::os_pages, Footprint>,
+                             binmalloc::os_pages, Footprint>;
+
+TEST(CachePoolSize, is_of_so_many_processors_at_least)
+{
+    const auto leases_of = []<class Pool>(Pool* pool) {
+        std::size_t leases = 0;
+        while (pool->acquire_lease() != nullptr) ++leases;
+        pool->destroy();
+        return leases;
+    };
+    const unsigned cpus = binmalloc::os::cpu_count();
+    EXPECT_EQ(leases_of(pool_with<footprint_with<1>>::create()), 3 * cpus);
+    EXPECT_EQ(leases_of(pool_with<footprint_with<200>>::create()), 3 * std::max(cpus, 200U));
+}
+
+TEST(CachePoolSize, costs_a_fork_only_the_caches_that_threads_had)
+{
+    constexpr unsigned least_cpus = 250;
+    const unsigned cpus = std::max(least_cpus, binmalloc::os::cpu_count());
+    using pool_of_many = pool_with<footprint_with<least_cpus>>;
+    pool_of_many* const pool = pool_of_many::create();
+    ASSERT_NE(pool, nullptr);
+    const auto* const own = pool->acquire_lease();
+    const std::size_t before = memory_in_use().resident;
+    pool->freeze();
+    pool->thaw();
+    pool->inherit(own);
+    // The locks of the shared caches, and what the kernel's count is off by.
+    EXPECT_LT(memory_in_use().resident, before + cpus * binmalloc::os::page_size() + mib);
+    std::size_t leases = 1;
+    while (pool->acquire_lease() != nullptr) ++leases;
+    EXPECT_EQ(leases, 3 * cpus);
+    pool->destroy();
 }
 
 TEST_F(CachePool, a_child_has_the_leases_of_threads_that_only_looked_at_the_gate)

@@ -55,6 +55,15 @@ using namespace binmalloc_test;
 /// A heap that nothing else in this process has used.
 template <int Which>
 struct fresh_policy : binmalloc::default_policy {};
+
+/// Few leases where processors are few.
+struct few_caches : binmalloc::default_footprint {
+    static constexpr unsigned least_cpus = 1;
+};
+struct few_caches_policy : binmalloc::default_policy {
+    using footprint = few_caches;
+};
+
 template <int Which>
 struct fresh_single_policy : binmalloc::single_cache_policy {};
 
@@ -324,7 +333,7 @@ TEST(Exhaustion, of_address_space_by_several_threads)
     if (sanitized) GTEST_SKIP() << "shadow memory needs the address space";
     using leased = binmalloc::basic_heap<fresh_policy<1>>;
     exhaust<leased, 4>("leased caches", leave_address_space, all_rooms);
-    exhaust<leased, 24>("more than leases", leave_address_space, {(narrow ? 64 : 128) * mib});
+    exhaust<binmalloc::basic_heap<few_caches_policy>, 24>("more than leases", leave_address_space, {(narrow ? 64 : 128) * mib});
 }
 
 TEST(Exhaustion, of_data)

@@ -407,7 +407,7 @@ TEST(FailingPages, several_threads_meet_refusals)
     for (std::size_t n = 0; n < scaled(40, 10); ++n) {
         {
             const refusal refuse(n, n % 2 == 0);
-            run_threads(4, [&](std::size_t me) { life_with_failures<heap>(n * 4 + me); });
+            run_threads(8, [&](std::size_t me) { life_with_failures<heap>(n * 8 + me); });
         }
         run_thread([] { expect_usable<heap>("after the refusals"); });
         if (HasFailure()) return;

@@ -677,9 +677,9 @@ TEST(ManyThreads, share_the_heap_fairly)
     GTEST_SKIP() << "who waits cannot sleep for so short a time, and the scheduler decides";
 #endif
     const deadline no_hang(90);
-    const std::size_t threads = 4 * cache_count();
+    const std::size_t threads = 2 * cache_count();
     // Many turns for each of them, whatever the scale: a scheduler may take half a second for a round.
-    constexpr std::chrono::milliseconds time(1200);
+    constexpr std::chrono::milliseconds time(2000);
     const auto alone = [](random_source& random, std::array<void*, 64>&) {
         for (int i = 0; i < 64; ++i) opaque(random.next());
     };

@@ -220,7 +220,7 @@ TEST(Threads, groups_of_threads_reuse_what_earlier_groups_left)
 {
     const auto group = [](std::uint64_t which) {
         std::atomic<std::size_t> damaged = 0;
-        run_threads(24, [&](std::size_t me) { damaged += work(which * 100 + me, 300); });
+        run_threads(40, [&](std::size_t me) { damaged += work(which * 100 + me, 200); });
         EXPECT_EQ(damaged.load(), 0U);
     };
     std::uint64_t which = 0;

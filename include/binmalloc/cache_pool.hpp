@@ -3,7 +3,8 @@
 // Layer: cache pool. Thread safe. A pool is made once per heap, in memory of its own that is never
 // given back: it must outlive every static object and every library that allocated from it.
 //
-// 4 x ncpu caches, never more. Three quarters are for lease: a thread takes one, keeps its lock and
+// 4 x ncpu caches, never more; fewer processors than Footprint::least_cpus count as so many, since programs
+// have no fewer threads there. Three quarters are for lease: a thread takes one, keeps its lock and
 // uses it without atomic instructions until it exits; the next thread inherits it warm. The last
 // quarter is shared: a thread that finds no lease locks one of them for each call.
 //
@@ -41,8 +42,7 @@ public:
     /// Returns: a new pool, or null.
     static cache_pool* create() noexcept
     {
-        const unsigned cpus = os::cpu_count();
-        const std::uint32_t size = caches_per_cpu * (cpus < max_cpus ? cpus : max_cpus);
+        const std::uint32_t size = size_for(os::cpu_count());
         const std::size_t total = bytes_of(size);
         void* memory = Source::reserve(total, Source::page_size());
         if (memory == nullptr) return nullptr;
@@ -92,8 +92,8 @@ public:
     template <class Use>
     static bool with_idle(member& m, Use use) noexcept
     {
-        if (!m.lock.try_lock()) return false;
-        const bool usable = m.made.load(std::memory_order_relaxed) && m.try_begin();
+        if (!m.made.load(std::memory_order_relaxed) || !m.lock.try_lock()) return false;
+        const bool usable = m.try_begin();
         if (usable) {
             use();
             m.end();
@@ -217,7 +217,7 @@ public:
         const std::uint64_t deadline = os::now_ms() + fork_patience_ms;
         while (look_for_busy() && os::now_ms() < deadline) os::yield();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.lock();
-        for (std::uint32_t i = 0; i < size_; ++i) at(i).tiny.lock().lock();
+        for (std::uint32_t i = 0; i < size_; ++i) at(i).freeze();
         stashes.freeze();
         pages.freeze(deadline);
     }
@@ -226,7 +226,7 @@ public:
     {
         pages.thaw();
         stashes.thaw();
-        for (std::uint32_t i = 0; i < size_; ++i) at(i).tiny.lock().unlock();
+        for (std::uint32_t i = 0; i < size_; ++i) at(i).thaw();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.unlock();
         gate.reopen();
     }
@@ -239,7 +239,7 @@ public:
         for (std::uint32_t i = 0; i < leasable(); ++i) {
             member& m = at(i);
             const std::uint64_t bit = std::uint64_t{1} << (i % 64);
-            if (&m == own) continue;
+            if (&m == own || is_untouched(i)) continue;
             if (m.stash != nullptr) m.stash->inherit();
             m.end();
             if (m.interrupted_) {
@@ -252,6 +252,7 @@ public:
             m.lock.unlock();
             free_leases_[i / 64].fetch_or(bit, std::memory_order_relaxed);
         }
+        if (guests_ == nullptr) return;
         member& through = lock_shared(0);
         for (guest_type *g = guests_, *next; g != nullptr; g = next) {
             next = g->next;
@@ -304,7 +305,20 @@ private:
         gate.create();
     }
 
+    static std::uint32_t size_for(unsigned cpus) noexcept
+    {
+        cpus = cpus < Footprint::least_cpus ? Footprint::least_cpus : cpus;
+        return caches_per_cpu * (cpus < max_cpus ? cpus : max_cpus);
+    }
+
     static bool is_at_rest(const member& m) noexcept { return m.made.load() && !m.busy.load(); }
+
+    // Of a cache that is to be had by lease: nobody ever had it. Its memory stays untouched.
+    bool is_untouched(std::uint32_t i) noexcept
+    {
+        const std::uint64_t free = free_leases_[i / 64].load(std::memory_order_relaxed);
+        return !at(i).made.load(std::memory_order_relaxed) && (free >> i % 64 & 1) != 0;
+    }
 
     // Returns: whether a cache is interrupted if the fork comes now. One look at all: whoever becomes
     // busy later sees that the gate is closed, and changes nothing.
@@ -313,8 +327,9 @@ private:
         bool any = false;
         for (std::uint32_t i = 0; i < leasable(); ++i) {
             member& m = at(i);
-            m.interrupted_ = m.busy.load(std::memory_order_seq_cst);
-            any = any || m.interrupted_;
+            const bool is_busy = m.busy.load(std::memory_order_seq_cst);
+            if (m.interrupted_ != is_busy) m.interrupted_ = is_busy;
+            any = any || is_busy;
         }
         return any;
     }

@@ -97,6 +97,10 @@ struct default_footprint {
     /// Blocks freed for other caches that one cache may hold back: bytes, and blocks per owner.
     static constexpr std::size_t outbox_bytes = std::size_t{64} << 10;
     static constexpr std::uint32_t outbox_blocks = 64;
+
+    /// A heap has four caches per processor, and as many as with so many processors at least: three quarters
+    /// of them are there for one thread each, the others for all further threads, which take longer.
+    static constexpr unsigned least_cpus = 8;
 };
 
 template <class F>
@@ -112,7 +116,8 @@ concept footprint_policy = requires {
     { F::stash_bytes } -> std::convertible_to<std::size_t>;
     { F::outbox_bytes } -> std::convertible_to<std::size_t>;
     { F::outbox_blocks } -> std::convertible_to<std::uint32_t>;
-    requires F::dirty_divisor > 0 && F::outbox_blocks > 0;
+    { F::least_cpus } -> std::convertible_to<unsigned>;
+    requires F::dirty_divisor > 0 && F::outbox_blocks > 0 && F::least_cpus > 0;
 };
 static_assert(footprint_policy<default_footprint>);
 

@@ -72,6 +72,21 @@ public:
         held_back_ = 0;
     }
 
+    /// Effects: nobody is in the bin of 4-byte blocks until thaw(). Does not touch a cache that nobody has had.
+    void freeze() noexcept
+    {
+        if (!this->made.load(std::memory_order_relaxed)) return;
+        this->tiny.lock().lock();
+        frozen_ = true;
+    }
+
+    void thaw() noexcept
+    {
+        if (!frozen_) return;
+        frozen_ = false;
+        this->tiny.lock().unlock();
+    }
+
     static std::size_t bytes(std::uint32_t pool_size) noexcept
     {
         return align_up(sizeof(pool_member) + pool_size * sizeof(outbox), alignof(pool_member));
@@ -108,6 +123,7 @@ private:
     std::size_t held_back_ = 0; // bytes in outboxes, approximately
     span_stash stash_;
     bool interrupted_ = false; // busy at the fork, not only about to find the gate closed
+    bool frozen_ = false;
 };
 
 } // namespace binmalloc::detail

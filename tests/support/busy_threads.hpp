@@ -31,7 +31,7 @@ struct business {
 };
 
 inline constexpr business small_blocks{"small_blocks", 4, 0, 1000};
-inline constexpr business more_threads_than_caches{"more_threads_than_caches", 24, 0, 1000};
+inline constexpr business more_threads_than_caches{"more_threads_than_caches", 36, 0, 1000};
 inline constexpr business spans{"spans", 4, 17 * kib, 100 * kib};
 // 256 of them at once, at most.
 inline constexpr business huge_blocks{"huge_blocks", 3, (sizeof(void*) < 8 ? 2 : 17) * mib,

@@ -31,6 +31,7 @@ struct frugal_footprint : binmalloc::default_footprint {
     static constexpr std::size_t dirty_divisor = std::size_t{1} << 30;
     static constexpr std::size_t outbox_bytes = 0;
     static constexpr std::uint32_t outbox_blocks = 1;
+    static constexpr unsigned least_cpus = 1;
 };
 
 inline std::atomic<long> calls_until_refusal = -1; // negative: never

@@ -12,7 +12,10 @@
 namespace binmalloc_test {
 
 /// The number of caches that the process heap has.
-inline std::size_t cache_count() noexcept { return 4 * std::size_t{binmalloc::os::cpu_count()}; }
+inline std::size_t cache_count() noexcept
+{
+    return 4 * std::size_t{std::max(binmalloc::os::cpu_count(), 8U)};
+}
 
 /// Returns: the most bytes that the heap may hold, beside what waits for reuse, when blocks of these
 /// requests are alive, `live` bytes of them after rounding up, and no other size class was in use.
