@@ -213,7 +213,7 @@ TEST(PageStore, discarded_memory_is_not_taken_for_zero)
 {
     for (int round = 0; round < 5; ++round) {
         std::vector<void*> blocks;
-        for (int i = 0; i < 100; ++i) {
+        for (int i = 0; i < 200; ++i) {
             auto* const block = static_cast<unsigned char*>(lazy_heap::allocate_zeroed(300 * kib));
             ASSERT_NE(block, nullptr);
             ASSERT_TRUE(std::all_of(block, block + 300 * kib, [](unsigned char c) { return c == 0; }));

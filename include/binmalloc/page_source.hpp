@@ -72,7 +72,7 @@ struct default_footprint {
 
     /// So much more of it may wait at first, until it turns out that nobody needs it: bytes. Many programs
     /// fill and empty a few MiB again and again.
-    static constexpr std::size_t dirty_start = std::size_t{16} << 20;
+    static constexpr std::size_t dirty_start = std::size_t{32} << 20;
 
     /// The most that may wait for reuse: so many bytes, or the largest live size of about the last second
     /// / dirty_divisor if that is more.
