@@ -204,7 +204,7 @@ void rounds_beside_threads(const std::vector<const char*>& paths)
     const std::size_t rounds = scaled(1100, 1100);
     const footprint start;
     run(rounds);
-    footprint().expect_bounded(start, rounds, 24 * kib, 3 * rounds); // the pool
+    footprint().expect_bounded(start, rounds, 32 * kib, 3 * rounds); // the pool
     expect(available_keys() == keys, "no key is left");
     use_the_program();
 }
