@@ -98,8 +98,8 @@ struct default_footprint {
     static constexpr std::size_t outbox_bytes = std::size_t{64} << 10;
     static constexpr std::uint32_t outbox_blocks = 64;
 
-    /// A heap has four caches per processor, and as many as with so many processors at least: three quarters
-    /// of them are there for one thread each, the others for all further threads, which take longer.
+    /// A heap has four caches per processor, and at least as many as for so many processors. Three quarters
+    /// of them are each for one thread, the others for all further threads, whose calls take longer.
     static constexpr unsigned least_cpus = 8;
 };
 
