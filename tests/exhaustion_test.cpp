@@ -55,6 +55,8 @@ using namespace binmalloc_test;
 /// A heap that nothing else in this process has used.
 template <int Which>
 struct fresh_policy : binmalloc::default_policy {};
+template <int Which>
+struct fresh_single_policy : binmalloc::single_cache_policy {};
 
 /// Few leases where processors are few.
 struct few_caches : binmalloc::default_footprint {
@@ -63,9 +65,6 @@ struct few_caches : binmalloc::default_footprint {
 struct few_caches_policy : binmalloc::default_policy {
     using footprint = few_caches;
 };
-
-template <int Which>
-struct fresh_single_policy : binmalloc::single_cache_policy {};
 
 /// Blocks of all kinds in a list through themselves, so that nothing but the heap uses memory.
 template <class Heap>
@@ -333,7 +332,8 @@ TEST(Exhaustion, of_address_space_by_several_threads)
     if (sanitized) GTEST_SKIP() << "shadow memory needs the address space";
     using leased = binmalloc::basic_heap<fresh_policy<1>>;
     exhaust<leased, 4>("leased caches", leave_address_space, all_rooms);
-    exhaust<binmalloc::basic_heap<few_caches_policy>, 24>("more than leases", leave_address_space, {(narrow ? 64 : 128) * mib});
+    using few = binmalloc::basic_heap<few_caches_policy>;
+    exhaust<few, 24>("more than leases", leave_address_space, {(narrow ? 64 : 128) * mib});
 }
 
 TEST(Exhaustion, of_data)
