@@ -19,7 +19,7 @@ namespace binmalloc::detail {
 /// What the fast path takes from. Zero bytes are one that is not in use.
 class recent_blocks : public free_list {
 public:
-    static constexpr std::uint32_t capacity = 16;
+    static constexpr std::uint32_t capacity = 24;
 
     constexpr recent_blocks() noexcept : free_list(nullptr) {}
 
