@@ -100,10 +100,11 @@ TEST_P(Adoption, of_slabs_whose_thread_has_ended)
         slab* const s = slab_of(blocks[i + 1]);
         if (s->home != staying) continue;
         ++adopted;
-        const bool is_large = bin >= table::first_large;
-        EXPECT_EQ(s->owner, is_large ? nullptr : staying);
-        for (unsigned unit = 0; unit < units_of(s); ++unit)
-            EXPECT_EQ(offset<unit_header>(s, unit * header_size)->home, staying);
+        for (unsigned unit = 0; unit < units_of(s); ++unit) {
+            const auto* const h = offset<unit_header>(s, unit * header_size);
+            EXPECT_EQ(h->home, staying);
+            EXPECT_EQ(h->owner, staying);
+        }
     }
     EXPECT_GE(adopted, slabs - 1) << "all but the one that was active";
     for (std::size_t i = 0; i < blocks.size(); ++i)

@@ -126,6 +126,39 @@ TYPED_TEST(AllocatorOf, allocate_at_least_counts_whole_objects)
     }
 }
 
+// One object is freed by a way of its own, however it was allocated.
+TYPED_TEST(AllocatorOf, single_objects_come_and_go)
+{
+    allocator<TypeParam> heap;
+    std::vector<TypeParam*> live;
+    const auto check_and_free = [&](std::size_t i) {
+        ASSERT_TRUE(holds(live[i], sizeof(TypeParam), i)) << i;
+        heap.deallocate(live[i], 1);
+    };
+    for (int round = 0; round < 3; ++round) {
+        live.clear();
+        for (std::size_t i = 0; i < 300; ++i) {
+            TypeParam* p = nullptr;
+            switch (i % 4) {
+            case 0: p = heap.allocate(1); break;
+            case 1: p = heap.allocate(opaque(std::size_t{1})); break;
+            case 2: p = heap.allocate_at_least(1).ptr; break;
+            case 3: {
+                const auto none = heap.allocate_at_least(0);
+                p = none.count > 0 ? none.ptr : heap.allocate(1);
+                if (none.count == 0) heap.deallocate(none.ptr, 0);
+                break;
+            }
+            }
+            ASSERT_TRUE(is_aligned(p, alignof(TypeParam)));
+            fill(p, sizeof(TypeParam), i);
+            live.push_back(p);
+        }
+        for (std::size_t i = 0; i < live.size(); i += 2) check_and_free(i);
+        for (std::size_t i = 1; i < live.size(); i += 2) check_and_free(i);
+    }
+}
+
 TYPED_TEST(AllocatorOf, too_many_objects_throw)
 {
     allocator<TypeParam> heap;

@@ -256,6 +256,14 @@ TEST(SizesTyped, four_byte_blocks_lie_four_bytes_apart)
     for (std::uint32_t* const block : blocks) binmalloc::deallocate(block);
 }
 
+TEST(SizesTyped, have_the_same_class_at_run_time)
+{
+    using table = binmalloc::detail::default_table;
+    for (std::size_t alignment = 1; alignment <= 16 * kib; alignment *= 2)
+        for (std::size_t size = alignment; size <= 16 * kib; size += alignment)
+            ASSERT_EQ(table::of(size, alignment), table::search(size, alignment)) << size << ' ' << alignment;
+}
+
 TEST(SizesNull, null_has_no_size_and_can_be_freed)
 {
     EXPECT_EQ(binmalloc::usable_size(nullptr), 0U);

@@ -66,6 +66,10 @@ public:
     {
 #if defined(__GNUC__)
         if (p == nullptr) __builtin_unreachable();
+        if (__builtin_constant_p(n) && n == 1) {
+            Heap::template deallocate<sizeof(T), alignof(T)>(p);
+            return;
+        }
 #endif
         Heap::deallocate(p, n * sizeof(T), alignof(T));
     }

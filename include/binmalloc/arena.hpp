@@ -89,7 +89,7 @@ public:
     BINMALLOC_INLINE void* allocate_block(detail::bin_index bin, std::size_t) noexcept
     {
         guard held(lock_);
-        if (detail::block* b = detail::pop(bins_.active[bin])) [[likely]]
+        if (detail::block* b = bins_.lists.take(bin)) [[likely]]
             return b;
         return refill(bin);
     }

@@ -3,9 +3,10 @@
 // Layer: cache. Whoever calls holds the cache's lock (per call, or for a thread's life: a lease).
 // Others touch only `inbox`, `lock` and the tiny bin.
 //
-// A bin has one active slab, which serves allocations, and a list of available slabs, which have free
-// blocks. Slabs that are full are in no list. A slab's `countdown` says after how many frees the slow
-// path must look at it:
+// A bin has a list of free blocks, from which allocations take (class_lists.hpp), one active slab, whose
+// free blocks are the next to become the list, and a list of available slabs, which have free blocks, too.
+// Slabs that are full are in no list. What the list of blocks has of a slab, that slab takes for live. A
+// slab's `countdown` says after how many frees the slow path must look at it:
 //
 //   active      never, practically: it starts at active_countdown and is set again when it ends
 //   full        after an eighth of its blocks were freed, then it becomes available
@@ -13,19 +14,16 @@
 //               the last slab of a bin's list stays, or a loop over one block would make and unmake it.
 //               While it is idle it has no owner: who frees a block of it a second time is seen
 //
-//   allocate   active slab's list -> inbox -> carve -> next available slab -> new slab
-//   free       slab's list -> countdown over? -> available or released
-//
-// Before these, blocks of the large classes come from and go to recent_blocks, where a thread leases the
-// cache: as long as there are some, the fast path takes these. Their slabs have no owner, so all frees take
-// a closer look.
+//   allocate   list -> active slab -> inbox -> carve -> next available slab -> new slab
+//   free       list, where a thread leases the cache and there is room
+//                -> slab's list -> countdown over? -> available or released
 #ifndef BINMALLOC_CACHE_HPP
 #define BINMALLOC_CACHE_HPP
 
+#include <binmalloc/class_lists.hpp>
 #include <binmalloc/fork_gate.hpp>
 #include <binmalloc/inbox.hpp>
 #include <binmalloc/memory_checkers.hpp>
-#include <binmalloc/recent_blocks.hpp>
 #include <binmalloc/slab.hpp>
 #include <binmalloc/span_stash.hpp>
 #include <binmalloc/spinlock.hpp>
@@ -85,14 +83,7 @@ struct alignas(64) cache_base {
 /// The part of a cache that the fast paths see.
 template <class Table>
 struct cache_front : cache_base {
-    free_list* active[Table::count]; ///< an active slab's, or of recent blocks; a guest's: its own
-
-    constexpr cache_front() noexcept { deactivate(); }
-
-    constexpr void deactivate() noexcept
-    {
-        for (free_list*& list : active) list = &empty_slab;
-    }
+    class_lists<Table> lists; ///< a guest's: what its next allocations take
 };
 
 /// `Tracked`: keeps full slabs listed too, so that all can be released at once (an arena).
@@ -100,6 +91,11 @@ template <class Table, class Pages, bool Tracked = false>
 class cache : public cache_front<Table> {
 public:
     static constexpr std::uint32_t active_countdown = std::uint32_t{1} << 31;
+
+    constexpr cache() noexcept
+    {
+        for (slab*& s : active_) s = &empty_slab;
+    }
 
     Pages& pages() noexcept { return *pages_; }
 
@@ -109,39 +105,29 @@ public:
     /// Effects: initialises the bins of a cache that was made of zero bytes.
     void make_bins() noexcept
     {
-        this->deactivate();
-        for (large_bin& large : large_) {
-            large.recent.make();
-            large.active = &empty_slab;
+        this->lists.make();
+        for (slab*& s : active_) s = &empty_slab;
+    }
+
+    /// Returns: a block, if the active slab has one, or if it is carved one by one and not at its end; else
+    /// null. As a fast path does, it leaves the lists whole at each step: the cache need not be busy.
+    BINMALLOC_INLINE block* refill_quickly(bin_index bin) noexcept
+    {
+        if (!this->lists.is_empty(bin)) return nullptr;
+        slab* const s = active_[bin];
+        if (block* const b = pop(s)) [[likely]] {
+            this->lists.fill(bin, take_all(s));
+            // Such blocks have often left the processor's cache: the next one's link is on its way.
+            prefetch(this->lists.list(bin).free);
+            return b;
         }
+        if (Table::is_large(bin) && at_end(s) && s->carved != s->capacity) return carve_blocks(s);
+        return nullptr;
     }
-
-    /// Effects: keeps a large block with the recent ones, from which the next comes. Returns: as
-    /// recent_blocks::keep().
-    BINMALLOC_INLINE bool keep_near(unsigned bin, void* p) noexcept
-    {
-        recent_blocks& blocks = recent(bin);
-        if (!blocks.keep(p)) [[unlikely]]
-            return false;
-        this->active[bin] = &blocks;
-        return true;
-    }
-
-    /// Effects: the next large blocks come from the active slab. Returns: that. Requires: there is no recent
-    /// block.
-    slab* serve_from_slab(unsigned bin) noexcept
-    {
-        slab* const s = active_slab(bin);
-        this->active[bin] = s;
-        return s;
-    }
-
-    /// Of a large class.
-    recent_blocks& recent(unsigned bin) noexcept { return large_[bin - Table::first_large].recent; }
 
     BINMALLOC_INLINE void* allocate(bin_index bin) noexcept
     {
-        if (block* b = pop(this->active[bin])) [[likely]]
+        if (block* b = this->lists.take(bin)) [[likely]]
             return b;
         return refill(bin);
     }
@@ -160,7 +146,7 @@ public:
     }
 
     /// As deallocate(), but if another cache has adopted the slab, the block is sent there. (Which can
-    /// happen to a recent block, too: in a forked child, where its thread is gone.)
+    /// happen to what a list keeps, too: in a forked child, where its thread is gone.)
     void deallocate_if_own(slab* s, block* b) noexcept
     {
         if (cache_base* home = s->home; home == this) [[likely]]
@@ -175,14 +161,17 @@ public:
         const std::size_t block_size = Table::sizes[bin];
         if (tiny_bin::serves(block_size)) return this->tiny.allocate(bin, block_size, this, *pages_);
 
+        if (!this->lists.is_empty(bin)) return this->lists.take(bin); // of a thread that a fork has left
         collect();
-        if (Table::is_large(bin)) recent(bin).open();
-        slab* s = active_slab(bin);
+        slab* s = active_[bin];
+        block* b = nullptr;
         if (at_end(s)) {
             if (s->carved == s->capacity && (s = next_slab(bin)) == nullptr) return nullptr;
-            if (at_end(s)) return carve_blocks(s);
+            if (at_end(s)) b = carve_blocks(s);
         }
-        return pop(s);
+        if (b == nullptr) b = pop(s);
+        this->lists.fill(bin, take_all(s));
+        return b;
     }
 
     /// Effects: frees the blocks in the inbox.
@@ -202,12 +191,12 @@ public:
         inbox::each(taken, [this, &other](block* b) {
             slab* s = slab_of(b);
             if (s->home == &other) {
-                if (s == other.active_slab(s->bin)) {
+                if (s == other.active_[s->bin]) {
                     other.deallocate(s, b);
                     return;
                 }
                 if (s->available) other.available_[s->bin].remove(s);
-                set_home(s, this, owner_of(s->bin));
+                set_home(s, this, this);
                 if (s->available) available_[s->bin].push_back(s);
             }
             deallocate_if_own(s, b);
@@ -217,7 +206,7 @@ public:
     /// Effects: what happens when a slab's countdown has come to zero.
     BINMALLOC_OUTLINE void countdown_ended(slab* s) noexcept
     {
-        if (s == active_slab(s->bin)) {
+        if (s == active_[s->bin]) {
             s->countdown = active_countdown;
             return;
         }
@@ -228,32 +217,33 @@ public:
             s->countdown = s->capacity - relist_after(s);
             // Behind those that wait longer: these have more free blocks by now.
             list.push_back(s);
+            this->lists.count_passed(s->bin, relist_after(s));
         } else if (!list.is_only(s)) {
             list.remove(s);
             check_free_list(s);
+            this->lists.count_passed(s->bin, s->capacity);
             keep_or_release(s);
         } else {
-            s->owner = nullptr;
+            set_owner(s, nullptr);
         }
     }
 
-    /// Effects: the class's blocks that were freed last are in their slabs, and those that follow go there
-    /// until it runs out of blocks.
-    void close_recent(unsigned bin) noexcept
+    /// Effects: closes a class's list if many blocks have passed it.
+    void close_if_passed(unsigned bin) noexcept
     {
-        recent(bin).close([this](block* b) { deallocate_if_own(slab_of(b), b); });
+        if (this->lists.is_time_to_close(bin)) close_list(bin);
     }
 
-    void close_all_recent() noexcept
+    /// Effects: what the lists keep is in the slabs.
+    void close_lists() noexcept
     {
-        constexpr unsigned first = Table::first_large;
-        for (unsigned bin = first; bin < Table::count; ++bin) close_recent(bin);
+        for (unsigned bin = 0; bin < Table::count; ++bin) close_list(bin);
     }
 
     /// Effects: returns slabs without a live block to the page allocator.
     void release_free_slabs() noexcept
     {
-        close_all_recent();
+        close_lists();
         collect();
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             unit_list& list = available_[bin];
@@ -263,9 +253,9 @@ public:
                 list.remove(h);
                 release(static_cast<slab*>(h));
             }
-            slab* s = active_slab(bin);
+            slab* s = active_[bin];
             if (s == &empty_slab || free_blocks(s) != s->carved) continue;
-            set_active(bin, &empty_slab);
+            active_[bin] = &empty_slab;
             release(s);
         }
         this->tiny.release_slabs(false, [this](slab* s) { release(s); });
@@ -276,10 +266,11 @@ public:
     {
         static_assert(Tracked, "nobody else knows where the full slabs are");
         this->inbox.forget();
+        this->lists.forget();
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             release_list(available_[bin]);
-            if (active_slab(bin) != &empty_slab) release(active_slab(bin));
-            set_active(bin, &empty_slab);
+            if (active_[bin] != &empty_slab) release(active_[bin]);
+            active_[bin] = &empty_slab;
         }
         release_list(full_);
         this->tiny.release_slabs(true, [this](slab* s) { release(s); });
@@ -298,28 +289,17 @@ private:
         countdown_ended(s);
     }
 
-    struct large_bin {
-        recent_blocks recent;
-        slab* active = &empty_slab; // the fast path may take from the recent blocks instead
-    };
-
-    slab* active_slab(unsigned bin) const noexcept
+    void close_list(unsigned bin) noexcept
     {
-        if (Table::is_large(bin)) return large_[bin - Table::first_large].active;
-        return static_cast<slab*>(this->active[bin]);
-    }
-
-    // Requires: no recent block of the class.
-    void set_active(unsigned bin, slab* s) noexcept
-    {
-        this->active[bin] = s;
-        if (Table::is_large(bin)) large_[bin - Table::first_large].active = s;
-    }
-
-    // Of a slab that is in use.
-    const cache_base* owner_of(bin_index bin) const noexcept
-    {
-        return this->leasable && Table::is_large(bin) ? nullptr : this;
+        this->lists.close(bin, [this](block* b) {
+            slab* const s = slab_of(b);
+            if (s->home == this && s->countdown > 1) [[likely]] {
+                push(*s, b);
+                --s->countdown;
+            } else {
+                deallocate_if_own(s, b);
+            }
+        });
     }
 
     // A full slab waits for a visit again when so many of its blocks are free, and with luck more of them
@@ -335,7 +315,7 @@ private:
     {
         // Not more than there are, also if the program has damaged the list.
         unsigned n = 0;
-        for (const block* b = s->free; b != &s->end && n <= s->carved; b = next_of(b)) ++n;
+        for (const block* b = s->free; b != &list_end && n <= s->carved; b = next_of(b)) ++n;
         return n;
     }
 
@@ -344,7 +324,7 @@ private:
     static void check_free_list(const slab* s) noexcept
     {
         unsigned left = 4;
-        for (const block* b = s->free; b != &s->end && left > 0; --left) {
+        for (const block* b = s->free; b != &list_end && left > 0; --left) {
             const block* next = next_of(b);
             if (next == b) os::fatal("double free", b);
             b = next;
@@ -354,10 +334,10 @@ private:
     // Effects: retires the active slab, which is full, and makes another one active. Null: no memory.
     slab* next_slab(bin_index bin) noexcept
     {
-        if (slab* full = active_slab(bin); full != &empty_slab) {
+        if (slab* full = active_[bin]; full != &empty_slab) {
             full->countdown = relist_after(full);
             if constexpr (Tracked) full_.push_front(full);
-            set_active(bin, &empty_slab);
+            active_[bin] = &empty_slab;
         }
         unit_list& list = available_[bin];
         auto* s = static_cast<slab*>(list.front());
@@ -365,18 +345,18 @@ private:
             list.remove(s);
             s->available = false;
             // Only after it was idle: who frees a block of it reads this.
-            if (s->owner != owner_of(bin)) s->owner = owner_of(bin);
+            if (s->owner != this) set_owner(s, this);
         } else {
             const unsigned units = Table::slab_units(bin);
             bool zeroed;
             unit_header* first = take_units(units, zeroed);
             if (first == nullptr) return nullptr;
-            s = make_slab(first, units, bin, Table::sizes[bin], this, owner_of(bin), !zeroed);
+            s = make_slab(first, units, bin, Table::sizes[bin], this, this, !zeroed);
             forbid(unit_memory(s), units * unit_size);
             if constexpr (Tracked) memcheck::make_accessible(unit_memory(s), units * unit_size);
         }
         s->countdown = active_countdown;
-        set_active(bin, s);
+        active_[bin] = s;
         return s;
     }
 
@@ -423,7 +403,7 @@ private:
 
     Pages* pages_ = nullptr;
     unit_list available_[Table::count];
-    large_bin large_[Table::count - Table::first_large + 1]; // one more, as there may be none
+    slab* active_[Table::count];
     [[no_unique_address]] std::conditional_t<Tracked, unit_list, no_list> full_;
 };
 

@@ -79,7 +79,7 @@ public:
     void end_lease(member* m) noexcept
     {
         m->flush_all();
-        m->close_all_recent();
+        m->close_lists();
         m->collect();
         stashes.release(*m->stash);
         m->end();

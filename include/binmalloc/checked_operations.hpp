@@ -105,6 +105,12 @@ struct checked_operations {
         deallocate(core, p);
     }
 
+    template <std::size_t Size, std::size_t>
+    static void deallocate_constant(Core& core, void* p) noexcept
+    {
+        deallocate(core, p, Size);
+    }
+
     static std::size_t usable_size_of(const void* p) noexcept
     {
         if (p == nullptr) return 0;

@@ -36,7 +36,6 @@ public:
         this->pool = its_pool;
         this->gate = &its_gate;
         this->stash = &own_stash;
-        for (std::size_t bin = 0; bin < Table::count; ++bin) this->active[bin] = &loaded_[bin];
     }
 
     /// Blocks in a bundle; fewer than two are not worth one.
@@ -46,7 +45,7 @@ public:
     /// Effects: if nothing is loaded, what was freed is loaded now. False: nothing has changed.
     bool reload(bin_index bin) noexcept
     {
-        if (freed_[bin].first == nullptr || !at_end(&loaded_[bin])) return false;
+        if (freed_[bin].first == nullptr || !at_end(&this->lists.list(bin))) return false;
         const bundle b = freed_[bin];
         set_in_order(freed_[bin].first, nullptr); // a child that is forked now loses them
         freed_[bin].count = 0;
@@ -67,13 +66,13 @@ public:
     template <class Cache>
     void* refill(Cache& from, depot<Table>& ready, bin_index bin) noexcept
     {
-        if (!serves(bin) || !at_end(&loaded_[bin])) return from.allocate(bin);
+        if (!serves(bin) || !at_end(&this->lists.list(bin))) return from.allocate(bin);
         if (const bundle b = ready.take(bin); b.count != 0) {
             load(bin, b);
-            return pop(&loaded_[bin]);
+            return pop(&this->lists.list(bin));
         }
         void* p = from.allocate(bin);
-        if (p != nullptr) load(bin, take(*from.active[bin], bundle_size(bin) - 1));
+        if (p != nullptr) load(bin, take(from.lists.list(bin), bundle_size(bin) - 1));
         return p;
     }
 
@@ -117,7 +116,7 @@ public:
         for (std::size_t i = 0; i < Table::count; ++i) {
             const auto bin = static_cast<bin_index>(i);
             if (const bundle b = take_freed(bin); b.first != nullptr) release_all(b, release);
-            while (block* b = pop(&loaded_[bin])) release(b);
+            while (block* b = pop(&this->lists.list(bin))) release(b);
             recount(bin);
         }
     }
@@ -163,9 +162,8 @@ private:
     {
         recount(bin);
         if (b.count == 0) return;
-        free_list& list = loaded_[bin];
-        link(b.last, &list.end);
-        set_in_order(list.free, b.first);
+        link(b.last, &list_end);
+        this->lists.fill(bin, b.first);
         most_loaded_[bin] = b.count;
         held_bytes_ += bytes_of(bin, b.count);
     }
@@ -175,7 +173,7 @@ private:
     {
         const std::uint32_t before = most_loaded_[bin];
         std::uint32_t n = 0;
-        for (const block* b = loaded_[bin].free; n < before && next_of(b) != b; b = next_of(b)) ++n;
+        for (const block* b = this->lists.list(bin).free; n < before && next_of(b) != b; b = next_of(b)) ++n;
         most_loaded_[bin] = n;
         held_bytes_ -= bytes_of(bin, before - n);
     }
@@ -201,7 +199,6 @@ private:
         if (b.first != nullptr && !ready.put(bin, b)) release_all(b, release);
     }
 
-    free_list loaded_[Table::count];
     bundle freed_[Table::count];
     std::size_t held_bytes_ = 0;               // at most
     std::uint32_t most_loaded_[Table::count]{}; // blocks

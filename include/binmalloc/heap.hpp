@@ -167,6 +167,14 @@ public:
         deallocate(p, size);
     }
 
+    /// As above, for constants: the size class is not looked up, so it must be right.
+    template <std::size_t Size, std::size_t Alignment>
+    BINMALLOC_INLINE static void deallocate(void* p) noexcept
+    {
+        core_type c;
+        operations::template deallocate_constant<Size, Alignment>(c, p);
+    }
+
     /// Effects: resizes a block, in place where possible; null `p` allocates.
     /// Returns: the block's address, content kept up to the smaller size; null on failure, and then
     /// the old block is as it was. A block that has to move gets some slack if it grows by little (up to a

@@ -124,6 +124,18 @@ struct heap_operations {
         deallocate(core, p);
     }
 
+    /// For a size and alignment known to the compiler.
+    template <std::size_t Size, std::size_t Alignment>
+    BINMALLOC_INLINE static void deallocate_constant(Core& core, void* p) noexcept
+    {
+        constexpr bin_index bin = Alignment <= unit_size ? table::search(Size, Alignment) : table::none;
+        taken_back(p);
+        if constexpr (bin != table::none && requires { core.free_block_of(bin, p); })
+            core.free_block_of(bin, p);
+        else
+            core.free_block(p);
+    }
+
     static allocation_result<void*> allocate_at_least(Core& core, std::size_t size,
                                                       std::size_t alignment) noexcept
     {

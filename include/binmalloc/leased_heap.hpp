@@ -3,19 +3,18 @@
 // Layer: heap. Thread safe, also before main, after exit, and in a thread whose exit hook has run.
 //
 // allocate_block(bin, size)                free_block(p)
-//   current cache's active slab              header of p
-//     (large: recent blocks, if any)           owner is the current cache -> slab's free list
-//     its free list -> block                   (large: -> deallocate_slow -> recent blocks)
-//     empty -> allocate_slow                     countdown over -> countdown_ended
-//       a cache is leased -> refill            else -> deallocate_slow
-//         (large: the slab's list -> carve)
+//   current cache's list -> block            header of p
+//     empty -> allocate_slow                   owner is the current cache -> its list
+//       a cache is leased                        no room -> slab's free list
+//         -> its active slab, all of it            countdown over -> countdown_ended
+//         -> refill                            else -> deallocate_slow
 //       none yet -> lease one -> refill          span -> page allocator
 //       none to be had -> lock a shared          slab of another cache -> outbox, guest's list, or
 //       cache, a bundle for the guest            inbox, or that cache itself where it can be locked
 //
-// A thread without a cache has a static empty one, whose slabs are all the static empty slab: its
-// first allocation finds an empty list, its first free another owner, and both arrive in the slow
-// path without a test of their own. Every slow path begins with a slow_call or a gate_scope.
+// A thread without a cache has a static empty one: its first allocation finds an empty list, its first
+// free another owner, and both arrive in the slow path without a test of their own. Every slow path
+// begins with a slow_call or a gate_scope.
 #ifndef BINMALLOC_LEASED_HEAP_HPP
 #define BINMALLOC_LEASED_HEAP_HPP
 
@@ -37,7 +36,7 @@ public:
 
     BINMALLOC_INLINE static void* allocate_block(bin_index bin, std::size_t size) noexcept
     {
-        if (block* b = pop(current_->active[bin])) [[likely]]
+        if (block* b = current_->lists.take(bin)) [[likely]]
             return b;
         return allocate_slow(bin, size);
     }
@@ -45,22 +44,21 @@ public:
     /// Returns: a block if the fast path has one, else null. Also before settle().
     BINMALLOC_INLINE static void* take_block(bin_index bin) noexcept
     {
-        const front* c = current_;
-        return c != nullptr ? pop(c->active[bin]) : nullptr;
+        front* c = current_;
+        return c != nullptr ? c->lists.take(bin) : nullptr;
     }
 
     BINMALLOC_INLINE static void free_block(void* p) noexcept
     {
         if (p == nullptr) return;
-        unit_header* h = header_of(p);
-        if (h->owner.differs_from(current_)) [[unlikely]] {
-            deallocate_slow(p, h);
-            return;
-        }
-        auto* s = static_cast<slab*>(h);
-        push(*s, p);
-        if (--s->countdown == 0) [[unlikely]]
-            countdown_ended(s);
+        unit_header* const h = header_of(p);
+        free_block(h, h->bin, p);
+    }
+
+    /// For a block that is of this class for certain.
+    BINMALLOC_INLINE static void free_block_of(bin_index bin, void* p) noexcept
+    {
+        if (p != nullptr) free_block(header_of(p), bin, p);
     }
 
     /// Returns: the span that the thread freed last, if it has the right size, else null; not yet colored.
@@ -194,14 +192,9 @@ private:
     // `size` is what the caller asked for.
     BINMALLOC_OUTLINE static void* allocate_slow(bin_index bin, std::size_t size) noexcept
     {
-        if (front* const c = current_; table::is_large(bin) && c->leasable) {
-            slab* const s = static_cast<member*>(c)->serve_from_slab(bin);
-            if (block* b = pop(s)) [[likely]] {
-                // Such blocks have often left the processor's cache: the next one's link is on its way.
-                prefetch(s->free);
+        if (front* const c = current_; c->leasable) {
+            if (void* b = static_cast<member*>(c)->refill_quickly(bin)) [[likely]]
                 return b;
-            }
-            if (at_end(s) && s->carved != s->capacity) return carve_blocks(s); // few to a page
         }
         void* b = try_allocate(bin);
         if (b == nullptr) [[unlikely]] {
@@ -223,6 +216,25 @@ private:
         return p != nullptr ? base::allocate_shared(*p, bin) : nullptr;
     }
 
+    BINMALLOC_INLINE static void free_block(unit_header* h, bin_index bin, void* p) noexcept
+    {
+        front* const c = current_;
+        if (h->owner.differs_from(c)) [[unlikely]]
+            deallocate_slow(p, h);
+        else if (!c->lists.keep(bin, p)) [[unlikely]]
+            free_into_slab(p, h, c);
+    }
+
+    // Effects: frees a block of the thread's own cache that its list has no room for.
+    BINMALLOC_OUTLINE static void free_into_slab(void* p, unit_header* h, front* c) noexcept
+    {
+        c->lists.pass(h->bin);
+        auto* const s = static_cast<slab*>(first_header(h));
+        push(*s, p);
+        if (--s->countdown == 0) [[unlikely]]
+            countdown_ended(s);
+    }
+
     BINMALLOC_OUTLINE static void countdown_ended(slab* s) noexcept
     {
         auto* m = static_cast<member*>(static_cast<front*>(current_));
@@ -231,7 +243,9 @@ private:
             const slow_call call;
             // Another one: the heap was lost in a fork.
             if (call.mine() != m) return;
+            const bin_index bin = s->bin;
             m->countdown_ended(s);
+            m->close_if_passed(bin);
             m->ended.store(nullptr, std::memory_order_relaxed);
         }
     }
@@ -240,20 +254,7 @@ private:
     {
         front* c = current_;
         const cache_base* home = h->home;
-        if (home == c) {
-            if (table::is_large(h->bin)) [[likely]] {
-                if (!static_cast<member*>(c)->keep_near(h->bin, p)) [[unlikely]]
-                    deallocate_large(p, static_cast<slab*>(first_header(h)));
-                return;
-            }
-            auto* s = static_cast<slab*>(first_header(h));
-            if (s->owner == c) [[likely]] {
-                push(*s, p);
-                if (--s->countdown == 0) [[unlikely]]
-                    countdown_ended(s);
-                return;
-            }
-        } else if (home == nullptr && h->kind == unit_kind::span) {
+        if (home == nullptr && h->kind == unit_kind::span) {
             // No memory but the heap's says that it is of the stash's pages.
             auto* s = static_cast<span*>(h);
             span_stash* stash = stash_for(s, p);
@@ -264,22 +265,6 @@ private:
             deallocate_without_lease(p, h);
         else
             deallocate_checked(p, h);
-    }
-
-    // A block of the thread's own cache that was not kept with the recent ones.
-    BINMALLOC_OUTLINE static void deallocate_large(void* p, slab* s) noexcept
-    {
-        front* const c = current_;
-        const bool passes = static_cast<member*>(c)->recent(s->bin).pass(p);
-        if (passes && s->countdown > 1 && p != s->free) [[likely]] {
-            push(*s, p);
-            --s->countdown;
-            return;
-        }
-        const slow_call call;
-        if (call.mine() != s->home) return; // the heap was lost in a fork
-        if (!passes) call.mine()->close_recent(s->bin);
-        call.mine()->deallocate(s, p);
     }
 
     BINMALLOC_OUTLINE static void deallocate_checked(void* p, unit_header* h) noexcept

@@ -175,7 +175,7 @@ protected:
     {
         const memcheck::unseen internal(p.is_watched);
         const bool is_new = own_guest() == nullptr;
-        if (!is_new && own_guest()->reload(bin)) return pop(current_->active[bin]);
+        if (!is_new && own_guest()->reload(bin)) return current_->lists.take(bin);
         member& m = p.lock_shared(standing_.hint);
         guest_type* g = guest_through(p, m);
         void* b = g != nullptr ? p.refill(*g, bin, m) : m.allocate(bin);

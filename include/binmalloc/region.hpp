@@ -47,14 +47,24 @@ BINMALLOC_LINK void set_in_order(block*& place, block* b) noexcept
 BINMALLOC_LINK block* next_of(const block* b) noexcept { return b->next; }
 BINMALLOC_INLINE void link(block* b, block* next) noexcept { set_in_order(b->next, next); }
 
-/// Free blocks, last freed first. The list ends in `end`, which is its own successor.
-struct free_list {
-    constexpr free_list() noexcept : free(&end), end{&end} {}
-    /// Zero bytes: not in use.
-    constexpr explicit free_list(std::nullptr_t) noexcept : free(nullptr), end{nullptr} {}
+/// As set_in_order(), of a block that was linked just before. For fast paths.
+BINMALLOC_INLINE void set_after_link(block*& place, block* b) noexcept
+{
+#if defined(__GNUC__) && !BINMALLOC_ADDRESS_SANITIZER
+    // A volatile place could not be part of a longer address.
+    asm("" : "+r"(b) : "m"(b->next));
+    place = b;
+#else
+    set_in_order(place, b);
+#endif
+}
 
-    block* free;
-    block end;
+/// The end of every list of free blocks: its own successor.
+inline constinit block list_end{&list_end};
+
+/// Free blocks, last freed first.
+struct free_list {
+    block* free = &list_end;
 };
 
 /// Under the home's lock or lease. A slab of 4-byte blocks: under its bin's lock, with 32-bit links.
@@ -75,7 +85,7 @@ struct alignas(header_size) span : unit_header {
 static_assert(sizeof(span) == header_size);
 
 /// Says that an address really is a region; one value per layout of this file.
-inline constexpr std::uint64_t region_magic = 0x62696e6d616c0006;
+inline constexpr std::uint64_t region_magic = 0x62696e6d616c0007;
 
 using unit_bitmap = bitmap<units_per_region>;
 

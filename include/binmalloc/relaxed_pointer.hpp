@@ -26,9 +26,9 @@ public:
     /// For fast paths.
     BINMALLOC_INLINE bool differs_from(const T* p) const noexcept
     {
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && !defined(__ILP32__) \
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(__ILP32__) \
     && !defined(__SANITIZE_THREAD__)
-        // g++ would load it into a register first: one or two instructions more in each free.
+        // Compilers would load it into a register first: one or two instructions more in each free.
         bool differs;
         asm("cmp{q %1, %2| %2, %1}" : "=@ccne"(differs) : "r"(p), "m"(value_));
         return differs;

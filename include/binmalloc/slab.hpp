@@ -40,13 +40,21 @@ BINMALLOC_INLINE void push(free_list& list, void* p) noexcept
 {
     auto* b = static_cast<block*>(p);
     link(b, list.free);
-    set_in_order(list.free, b);
+    set_after_link(list.free, b);
+}
+
+/// Effects: takes all blocks of the list. Returns: the first of them. A child that is forked now loses them.
+BINMALLOC_INLINE block* take_all(free_list* list) noexcept
+{
+    block* const first = list->free;
+    set_in_order(list->free, &list_end);
+    return first;
 }
 
 /// Effects: ends the process if the list is not at its end though nothing could be taken.
 inline bool at_end(const free_list* list) noexcept
 {
-    if (list->free == &list->end) [[likely]]
+    if (list->free == &list_end) [[likely]]
         return true;
     if (next_of(list->free) == list->free) os::fatal("double free", list->free);
     return false;
@@ -93,8 +101,18 @@ inline unsigned units_of(const slab* s) noexcept
 inline void set_home(slab* s, cache_base* home, const cache_base* owner) noexcept
 {
     const unsigned units = units_of(s);
-    for (unsigned i = 0; i < units; ++i) offset<unit_header>(s, i * header_size)->home = home;
-    s->owner = owner;
+    for (unsigned i = 0; i < units; ++i) {
+        auto* const h = offset<unit_header>(s, i * header_size);
+        h->home = home;
+        h->owner = owner;
+    }
+}
+
+/// Effects: who frees a block of the slab takes the fast path if this is his cache.
+inline void set_owner(slab* s, const cache_base* owner) noexcept
+{
+    const unsigned units = units_of(s);
+    for (unsigned i = 0; i < units; ++i) offset<unit_header>(s, i * header_size)->owner = owner;
 }
 
 /// Effects: makes `units` units a slab of `block_size`-byte blocks, none carved yet.
@@ -167,7 +185,7 @@ inline block* carve_blocks(slab* s) noexcept
             link(last, next);
             last = next;
         }
-        link(last, &s->end);
+        link(last, &list_end);
         set_in_order(s->free, second);
     }
     return first;

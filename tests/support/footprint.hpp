@@ -24,10 +24,11 @@ template <class Requests>
 std::size_t most_memory(std::size_t live, const Requests& requests) noexcept
 {
     using table = binmalloc::detail::default_table;
+    using lists = binmalloc::detail::class_lists<table>;
     constexpr std::size_t held_back = 64 * kib;
     constexpr std::size_t spans_kept_near = 1 * mib;
-    std::size_t slabs = 0;  // two of each class
-    std::size_t recent = 0; // blocks of large ones
+    std::size_t slabs = 0; // two of each class
+    std::size_t kept = 0;  // in lists
     for (std::size_t bin = 0; bin < table::count; ++bin) {
         const bool used = std::any_of(std::begin(requests), std::end(requests), [&](auto size) {
             return binmalloc::good_size(size) == table::sizes[bin];
@@ -35,11 +36,10 @@ std::size_t most_memory(std::size_t live, const Requests& requests) noexcept
         if (!used) continue;
         const auto units = table::slab_units(static_cast<binmalloc::detail::bin_index>(bin));
         slabs += 2 * std::size_t{units} * binmalloc::detail::unit_size;
-        if (bin >= table::first_large)
-            recent += binmalloc::detail::recent_blocks::capacity * table::sizes[bin];
+        kept += static_cast<std::size_t>(lists::capacity(bin)) * table::sizes[bin];
     }
     const std::size_t all =
-        live + live / 8 + cache_count() * (slabs + recent + held_back + spans_kept_near);
+        live + live / 8 + cache_count() * (slabs + kept + held_back + spans_kept_near);
     return all + all / 256;
 }
 
