@@ -288,7 +288,7 @@ private:
         if (h->kind == unit_kind::span)
             deallocate_span(p, static_cast<span*>(h));
         else
-            deallocate_distant(p, h);
+            deallocate_anything(p, h);
     }
 
     BINMALLOC_OUTLINE static void deallocate_without_lease(void* p, unit_header* h) noexcept
@@ -332,22 +332,6 @@ private:
         if (stash == nullptr || !keep_span(*stash, s)) deallocate_anything(p, s);
     }
 
-    // A block of the thread's own cache whose slab had no owner, or of another pool, or no block.
-    BINMALLOC_OUTLINE static void deallocate_distant(void* p, unit_header* h) noexcept
-    {
-        auto* s = static_cast<slab*>(h);
-        if (h->kind != unit_kind::slab || h->home != current_ || tiny_bin::serves(s->block_size)
-            || s->countdown == 0) {
-            deallocate_anything(p, h);
-            return;
-        }
-        if (p == s->free) [[unlikely]]
-            os::fatal("double free", p);
-        push(*s, p);
-        if (--s->countdown == 0) [[unlikely]]
-            countdown_ended(s);
-    }
-
     // Larger ones are rare, and so are larger alignments.
     static bool is_for_stash(std::size_t size, std::size_t alignment) noexcept
     {
@@ -388,6 +372,7 @@ private:
         return g != nullptr;
     }
 
+    // A block of another pool, one that is rare, or none.
     BINMALLOC_OUTLINE static void deallocate_anything(void* p, unit_header* h) noexcept
     {
         const os::keep_errno keep;
