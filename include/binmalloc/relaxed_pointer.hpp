@@ -1,6 +1,6 @@
-// binmalloc: a pointer that others may read while it changes.
+// binmalloc: pointers that others may read while they change.
 //
-// Layer: primitives. Thread safe, but orders nothing: a reader sees some value that it had.
+// Layer: primitives. Thread safe: a reader sees some value that it had.
 #ifndef BINMALLOC_RELAXED_POINTER_HPP
 #define BINMALLOC_RELAXED_POINTER_HPP
 
@@ -10,12 +10,11 @@
 
 namespace binmalloc::detail {
 
-/// Zero bytes are null.
+/// Orders nothing: to be compared, not followed. Zero bytes are null.
 template <class T>
 class relaxed_pointer {
 public:
     BINMALLOC_INLINE operator T*() const noexcept { return value_.load(std::memory_order_relaxed); }
-    BINMALLOC_INLINE T* operator->() const noexcept { return *this; }
 
     BINMALLOC_INLINE relaxed_pointer& operator=(T* p) noexcept
     {
@@ -35,6 +34,23 @@ public:
 #else
         return *this != p;
 #endif
+    }
+
+private:
+    std::atomic<T*> value_{nullptr};
+};
+
+/// Whoever follows it sees what was written there before it was set. Zero bytes are null.
+template <class T>
+class published_pointer {
+public:
+    BINMALLOC_INLINE operator T*() const noexcept { return value_.load(std::memory_order_acquire); }
+    BINMALLOC_INLINE T* operator->() const noexcept { return *this; }
+
+    BINMALLOC_INLINE published_pointer& operator=(T* p) noexcept
+    {
+        value_.store(p, std::memory_order_release);
+        return *this;
     }
 
 private:

@@ -27,11 +27,11 @@ enum class unit_kind : std::uint8_t {
 /// holds, so a thread that finds its own there can rest on it.
 struct unit_header {
     /// The cache whose thread may free here without further questions, compared on every free. Null,
-    /// which no thread's cache is, for all that needs a closer look: interior units, spans, 4-byte
-    /// blocks.
+    /// which no thread's cache is, for all that needs a closer look: spans, 4-byte blocks, slabs
+    /// without a live block.
     relaxed_pointer<const cache_base> owner;
     /// The cache that the slab, all units of it, or (in an arena) the span belongs to; null for other spans.
-    relaxed_pointer<cache_base> home;
+    published_pointer<cache_base> home;
     unit_header* next;
     unit_header* previous;
     unit_kind kind;
