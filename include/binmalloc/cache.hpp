@@ -155,13 +155,14 @@ public:
             home->inbox.send(b);
     }
 
-    /// Effects: allocates when the active slab's list is empty, also tiny blocks.
+    /// Effects: allocates when the class's list is empty, also tiny blocks.
     BINMALLOC_OUTLINE void* refill(bin_index bin) noexcept
     {
         const std::size_t block_size = Table::sizes[bin];
         if (tiny_bin::serves(block_size)) return this->tiny.allocate(bin, block_size, this, *pages_);
 
-        if (!this->lists.is_empty(bin)) return this->lists.take(bin); // of a thread that a fork has left
+        // It was leased just now, and its last thread is not there since a fork.
+        if (!this->lists.is_empty(bin)) return this->lists.take(bin);
         collect();
         slab* s = active_[bin];
         block* b = nullptr;
