@@ -52,13 +52,24 @@ public:
     {
         if (p == nullptr) return;
         unit_header* const h = header_of(p);
-        free_block(h, h->bin, p);
+        front* const c = current_;
+        if (h->owner.differs_from(c)) [[unlikely]]
+            deallocate_slow(p, h);
+        else if (!c->lists.keep(h->bin, p)) [[unlikely]]
+            free_past_list(p, h, c);
     }
 
-    /// For a block that is of this class for certain.
+    /// For a block that is of this class for certain. What its list has no room for is freed in line, too:
+    /// containers free many.
     BINMALLOC_INLINE static void free_block_of(bin_index bin, void* p) noexcept
     {
-        if (p != nullptr) free_block(header_of(p), bin, p);
+        if (p == nullptr) return;
+        unit_header* const h = header_of(p);
+        front* const c = current_;
+        if (h->owner.differs_from(c)) [[unlikely]]
+            deallocate_slow(p, h);
+        else if (!c->lists.keep(bin, p)) [[unlikely]]
+            free_into_slab(p, h, c);
     }
 
     /// Returns: the span that the thread freed last, if it has the right size, else null; not yet colored.
@@ -216,20 +227,28 @@ private:
         return p != nullptr ? base::allocate_shared(*p, bin) : nullptr;
     }
 
-    BINMALLOC_INLINE static void free_block(unit_header* h, bin_index bin, void* p) noexcept
-    {
-        front* const c = current_;
-        if (h->owner.differs_from(c)) [[unlikely]]
-            deallocate_slow(p, h);
-        else if (!c->lists.keep(bin, p)) [[unlikely]]
-            free_into_slab(p, h, c);
-    }
-
     // Effects: frees a block of the thread's own cache that its list has no room for.
-    BINMALLOC_OUTLINE static void free_into_slab(void* p, unit_header* h, front* c) noexcept
+    BINMALLOC_INLINE static void free_into_slab(void* p, unit_header* h, front* c) noexcept
     {
         c->lists.pass(h->bin);
-        auto* const s = static_cast<slab*>(first_header(h));
+        if (h->kind == unit_kind::slab) [[likely]]
+            free_into(static_cast<slab*>(h), p);
+        else
+            free_into_first(h, p);
+    }
+
+    BINMALLOC_OUTLINE static void free_past_list(void* p, unit_header* h, front* c) noexcept
+    {
+        free_into_slab(p, h, c);
+    }
+
+    BINMALLOC_OUTLINE static void free_into_first(unit_header* h, void* p) noexcept
+    {
+        free_into(static_cast<slab*>(first_header(h)), p);
+    }
+
+    BINMALLOC_INLINE static void free_into(slab* s, void* p) noexcept
+    {
         push(*s, p);
         if (--s->countdown == 0) [[unlikely]]
             countdown_ended(s);
