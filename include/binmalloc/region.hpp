@@ -27,6 +27,7 @@
 #include <binmalloc/geometry.hpp>
 #include <binmalloc/units.hpp>
 
+#include <atomic>
 #include <new>
 
 namespace binmalloc::detail {
@@ -47,16 +48,15 @@ BINMALLOC_LINK void set_in_order(block*& place, block* b) noexcept
 BINMALLOC_LINK block* next_of(const block* b) noexcept { return b->next; }
 BINMALLOC_INLINE void link(block* b, block* next) noexcept { set_in_order(b->next, next); }
 
-/// As set_in_order(), of a block that was linked just before. For fast paths.
-BINMALLOC_INLINE void set_after_link(block*& place, block* b) noexcept
+/// Returns: b, for a store after that of its link; as set_in_order(), but the place may be part of an address.
+BINMALLOC_INLINE block* after_link(block* b) noexcept
 {
 #if defined(__GNUC__) && !BINMALLOC_ADDRESS_SANITIZER
-    // A volatile place could not be part of a longer address.
     asm("" : "+r"(b) : "m"(b->next));
-    place = b;
 #else
-    set_in_order(place, b);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
 #endif
+    return b;
 }
 
 /// The end of every list of free blocks: its own successor.

@@ -40,7 +40,7 @@ BINMALLOC_INLINE void push(free_list& list, void* p) noexcept
 {
     auto* b = static_cast<block*>(p);
     link(b, list.free);
-    set_after_link(list.free, b);
+    list.free = after_link(b);
 }
 
 /// Effects: takes all blocks of the list. Returns: the first of them. A child that is forked now loses them.
