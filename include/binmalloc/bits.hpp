@@ -71,23 +71,6 @@ BINMALLOC_INLINE void prefetch([[maybe_unused]] const void* p) noexcept
 #endif
 }
 
-/// Effects: counts down. Returns: if it is below zero now.
-BINMALLOC_INLINE bool below_zero_after(std::int32_t& count) noexcept
-{
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(__SANITIZE_THREAD__)
-    // Compilers would take two or three instructions more.
-    bool negative;
-#    if defined(__clang__)
-    asm("sub{l $1, %1| dword ptr %1, 1}" : "=@ccs"(negative), "+m"(count));
-#    else
-    asm("sub{l $1, %1| %1, 1}" : "=@ccs"(negative), "+m"(count));
-#    endif
-    return negative;
-#else
-    return --count < 0;
-#endif
-}
-
 } // namespace binmalloc::detail
 
 #endif

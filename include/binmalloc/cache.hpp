@@ -92,10 +92,7 @@ class cache : public cache_front<Table> {
 public:
     static constexpr std::uint32_t active_countdown = std::uint32_t{1} << 31;
 
-    constexpr cache() noexcept
-    {
-        for (slab*& s : active_) s = &empty_slab;
-    }
+    constexpr cache() noexcept { make_bins(); }
 
     Pages& pages() noexcept { return *pages_; }
 
@@ -103,7 +100,7 @@ public:
     void use(Pages& pages) noexcept { pages_ = &pages; }
 
     /// Effects: initialises the bins of a cache that was made of zero bytes.
-    void make_bins() noexcept
+    constexpr void make_bins() noexcept
     {
         this->lists.make();
         for (slab*& s : active_) s = &empty_slab;
@@ -121,7 +118,8 @@ public:
             prefetch(this->lists.list(bin).free);
             return b;
         }
-        if (Table::is_large(bin) && at_end(s) && s->carved != s->capacity) return carve_blocks(s);
+        const bool one_by_one = Table::sizes[bin] > largest_small;
+        if (one_by_one && at_end(s) && s->carved != s->capacity) return carve_blocks(s);
         return nullptr;
     }
 
@@ -292,15 +290,7 @@ private:
 
     void close_list(unsigned bin) noexcept
     {
-        this->lists.close(bin, [this](block* b) {
-            slab* const s = slab_of(b);
-            if (s->home == this && s->countdown > 1) [[likely]] {
-                push(*s, b);
-                --s->countdown;
-            } else {
-                deallocate_if_own(s, b);
-            }
-        });
+        this->lists.close(bin, [this](block* b) { deallocate_if_own(slab_of(b), b); });
     }
 
     // A full slab waits for a visit again when so many of its blocks are free, and with luck more of them

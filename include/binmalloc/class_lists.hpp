@@ -33,7 +33,7 @@ public:
     static constexpr std::int32_t capacity(std::size_t bin) noexcept { return capacities_[bin]; }
 
     /// Effects: initialises lists that are zero bytes.
-    void make() noexcept
+    constexpr void make() noexcept
     {
         for (free_list& list : lists_) list.free = &list_end;
     }
@@ -113,6 +113,23 @@ private:
         return blocks;
     }
     static constexpr auto capacities_ = compute_capacities();
+
+    // Effects: counts down. Returns: if it is below zero now.
+    BINMALLOC_INLINE static bool below_zero_after(std::int32_t& count) noexcept
+    {
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(__SANITIZE_THREAD__)
+        // Compilers would take two or three instructions more.
+        bool negative;
+#    if defined(__clang__)
+        asm("sub{l $1, %1| dword ptr %1, 1}" : "=@ccs"(negative), "+m"(count));
+#    else
+        asm("sub{l $1, %1| %1, 1}" : "=@ccs"(negative), "+m"(count));
+#    endif
+        return negative;
+#else
+        return --count < 0;
+#endif
+    }
 
     free_list lists_[Table::count];
     std::int32_t room_[Table::count]{};    // blocks that may be kept before the next pass

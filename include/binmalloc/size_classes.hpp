@@ -126,18 +126,6 @@ public:
     /// Up to here a class by malloc's rule is one table look-up.
     static constexpr std::size_t fast_limit = largest_natural(sizes);
 
-    /// The first class of large blocks. `none`: there is no such.
-    static constexpr bin_index first_large = [] {
-        std::size_t i = 0;
-        while (i < count && sizes[i] <= largest_small) ++i;
-        return static_cast<bin_index>(i);
-    }();
-
-    static constexpr bool is_large(unsigned bin) noexcept
-    {
-        return first_large != none && bin >= first_large;
-    }
-
     /// The smallest class that holds `size` bytes at `alignment`, or `none`. Linear: for constants and for
     /// building the tables.
     static constexpr bin_index search(std::size_t size, std::size_t alignment) noexcept
