@@ -279,6 +279,7 @@ BENCHMARKS = {
     "hello": OwnProgram("memory/hello.cpp"),
 
     "pairs": GoogleBenchmark("small/pairs.cpp", seconds=0.2),
+    "replacing": GoogleBenchmark("small/replacing.cpp", seconds=0.2),
     "zeroed": GoogleBenchmark("small/zeroed.cpp", seconds=0.2),
     "growing": GoogleBenchmark("small/growing.cpp", seconds=0.2),
     "rows": GoogleBenchmark("small/rows.cpp", seconds=0.2),

@@ -34,6 +34,16 @@ inline void* allocate(std::size_t size)
     return std::memset(block, 1, size);
 }
 
+/// A block whose first and last byte are written.
+inline void* allocate_touched(std::size_t size)
+{
+    auto* const block = static_cast<volatile char*>(std::malloc(size));
+    if (block == nullptr) std::abort();
+    block[0] = 1;
+    block[size - 1] = 1;
+    return const_cast<char*>(block);
+}
+
 inline std::size_t between(random_source& random, std::size_t least, std::size_t most)
 {
     return least + random.below(most - least + 1);

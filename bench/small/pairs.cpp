@@ -19,6 +19,7 @@
 
 namespace {
 
+using bench::allocate_touched;
 using bench::random_source;
 
 constexpr std::size_t batch = 1000;
@@ -46,20 +47,11 @@ order shuffled()
     return result;
 }
 
-void* allocate(std::size_t size)
-{
-    auto* const p = static_cast<volatile char*>(std::malloc(size));
-    if (p == nullptr) std::abort();
-    p[0] = 1;
-    p[size - 1] = 1;
-    return const_cast<char*>(p);
-}
-
 void pair(benchmark::State& state)
 {
     const auto size = static_cast<std::size_t>(state.range(0));
     for (auto _ : state) {
-        void* p = allocate(size);
+        void* p = allocate_touched(size);
         benchmark::DoNotOptimize(p);
         std::free(p);
     }
@@ -71,7 +63,7 @@ void batches(benchmark::State& state, order (*make_order)())
     const order frees = make_order();
     std::array<void*, batch> blocks{};
     while (state.KeepRunningBatch(batch)) {
-        for (void*& b : blocks) b = allocate(size);
+        for (void*& b : blocks) b = allocate_touched(size);
         benchmark::DoNotOptimize(blocks.data());
         benchmark::ClobberMemory();
         for (const std::size_t i : frees) std::free(blocks[i]);
