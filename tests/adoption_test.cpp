@@ -1,11 +1,17 @@
-// Slabs of a cache whose thread has ended: who frees blocks of them takes them over.
+// Slabs of a cache whose thread has ended, or does not come by: who frees blocks of them takes them over.
 #include <binmalloc/binmalloc.hpp>
 
 #include "support/cache_pool.hpp"
+#include "support/process.hpp"
+#include "support/random.hpp"
+#include "support/scale.hpp"
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <atomic>
 #include <cstddef>
+#include <cstring>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -194,6 +200,112 @@ TEST_P(Adoption, of_slabs_with_free_blocks_and_of_what_was_adopted)
     EXPECT_EQ(live(), 0U);
 }
 
+/// What a thread leaves behind that sleeps: `ending` does not end.
+class Sleeper : public Adoption {
+protected:
+    void SetUp() override
+    {
+        if (!binmalloc::os::local_barrier_is_free || !binmalloc::os::barrier_on_all_threads())
+            GTEST_SKIP() << "a thread's own frees cannot be told to stay away";
+        const std::size_t slab_bytes = units_of(slab_of(allocate(ending, 1).front())) * unit_size;
+        slabs = 4 * mib / slab_bytes;
+        blocks = allocate(ending, slabs);
+    }
+    void free_all()
+    {
+        for (void* const p : blocks) free_through(staying, p);
+        flush(staying);
+    }
+    std::size_t bytes_at_home() const { return ending->slab_units * unit_size; }
+
+    std::size_t slabs = 0;
+    std::vector<void*> blocks;
+};
+
+TEST_P(Sleeper, keeps_little_of_what_others_free)
+{
+    free_all();
+    EXPECT_LE(bytes_at_home(), mib);
+    staying->release_free_slabs();
+    pool->stashes.release_all();
+    EXPECT_LE(pool->pages.statistics().live, mib + 256 * kib);
+}
+
+TEST_P(Sleeper, keeps_less_still_after_a_purge)
+{
+    free_all();
+    ASSERT_TRUE(staying->try_begin());
+    pool->steal_all(*staying);
+    staying->end();
+    EXPECT_LE(bytes_at_home(), 2 * slab_of(ending->refill(bin))->capacity * GetParam() + 64 * kib)
+        << "what is active, and one more";
+}
+
+TEST_P(Sleeper, may_go_on_with_what_it_has)
+{
+    const std::size_t half = blocks.size() / 2;
+    for (std::size_t i = 0; i < half; ++i) free_through(staying, blocks[2 * i]);
+    flush(staying);
+    EXPECT_LE(bytes_at_home(), mib);
+    for (std::size_t i = 0; i < half; ++i) free_through(ending, blocks[2 * i + 1]);
+    if (blocks.size() % 2 != 0) free_through(ending, blocks.back());
+    flush(ending);
+    collect(staying);
+    collect(ending);
+    free_through(ending, ending->refill(bin));
+}
+
+TEST_P(Sleeper, is_left_alone_while_it_is_busy)
+{
+    const std::size_t before = bytes_at_home();
+    ASSERT_TRUE(ending->try_begin());
+    for (void* const p : blocks) free_through(staying, p);
+    EXPECT_EQ(bytes_at_home(), before);
+    ending->end();
+    collect(ending);
+    EXPECT_LE(bytes_at_home(), mib);
+}
+
+TEST_P(Sleeper, is_left_alone_while_it_frees_into_a_slab)
+{
+    const std::size_t before = bytes_at_home();
+    ending->visiting = true;
+    free_all();
+    EXPECT_EQ(bytes_at_home(), before);
+    for (void* const p : blocks) {
+        EXPECT_EQ(slab_of(p)->home, ending);
+        EXPECT_EQ(header_of(p)->owner, ending);
+    }
+    ending->visiting = false;
+    collect(ending);
+    EXPECT_LE(bytes_at_home(), mib);
+}
+
+TEST_P(Sleeper, keeps_a_slab_whose_countdown_has_ended)
+{
+    // Its thread was about to say so.
+    slab* const s = slab_of(blocks[0]);
+    std::size_t freed = 0;
+    for (; s->countdown > 1; ++freed) free_through(ending, blocks[freed]);
+    push(*s, blocks[freed++]);
+    --s->countdown;
+    for (std::size_t i = freed; i < blocks.size(); ++i) free_through(staying, blocks[i]);
+    flush(staying);
+    ASSERT_TRUE(staying->try_begin());
+    pool->steal_all(*staying);
+    staying->end();
+    EXPECT_EQ(s->home, ending);
+    EXPECT_EQ(s->owner, ending);
+
+    ASSERT_TRUE(ending->try_begin());
+    ending->countdown_ended(s);
+    ending->end();
+    collect(ending);
+    EXPECT_LE(bytes_at_home(), mib);
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, Sleeper, testing::Values(100, 10000));
+
 INSTANTIATE_TEST_SUITE_P(Sizes, Adoption, testing::Values(100, 10000));
 
 TEST(AdoptionInTheProcessHeap, what_a_thread_left_serves_the_one_that_frees_it)
@@ -211,6 +323,52 @@ TEST(AdoptionInTheProcessHeap, what_a_thread_left_serves_the_one_that_frees_it)
     EXPECT_LE(binmalloc::statistics().live, live + live / 10);
     for (void* const p : blocks) binmalloc::deallocate(p);
     binmalloc::deallocate(first);
+}
+
+/// Threads that replace and exchange blocks, so many that their lists have no room, while another one takes
+/// what it can get of theirs.
+TEST(AdoptionInTheProcessHeap, thieves_and_threads_at_work)
+{
+    constexpr std::size_t exchanged = 512;
+    static std::array<std::atomic<unsigned char*>, exchanged> places{};
+    static constexpr std::size_t sizes[] = {24, 200, 1040, 3000, 10000};
+    std::atomic<bool> done{false};
+
+    const auto work = [](std::size_t seed) {
+        random_source random(seed);
+        std::vector<unsigned char*> own(600);
+        const auto release = [](unsigned char* p) {
+            if (p == nullptr) return;
+            ASSERT_EQ(p[1], p[0]);
+            ASSERT_EQ(p[23], p[0]);
+            binmalloc::deallocate(p);
+        };
+        for (std::size_t i = 0; i < scaled(3000); ++i) {
+            const std::size_t size = sizes[random.below(std::size(sizes))];
+            for (unsigned char*& p : own) {
+                p = static_cast<unsigned char*>(binmalloc::allocate(size));
+                ASSERT_NE(p, nullptr);
+                std::memset(p, static_cast<int>(random.below(256)), 24);
+            }
+            for (unsigned char*& p : own) {
+                if (random.below(4) == 0) p = places[random.below(exchanged)].exchange(p);
+                release(p);
+            }
+        }
+    };
+    std::thread thief([&done] {
+        // It has a cache, too.
+        while (!done) {
+            binmalloc::deallocate(binmalloc::allocate(100));
+            binmalloc::purge();
+        }
+    });
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < 3; ++i) threads.emplace_back(work, i + 1);
+    for (std::thread& t : threads) t.join();
+    done = true;
+    thief.join();
+    for (auto& place : places) binmalloc::deallocate(place.exchange(nullptr));
 }
 
 } // namespace

@@ -1,7 +1,8 @@
 // binmalloc: the cache, a full set of bins.
 //
 // Layer: cache. Whoever calls holds the cache's lock (per call, or for a thread's life: a lease).
-// Others touch only `inbox`, `lock` and the tiny bin.
+// Others touch only `inbox`, `lock`, `waiting` and the tiny bin; and a thief (steal_from) the slabs that
+// are not active.
 //
 // A bin has a list of free blocks, from which allocations take (class_lists.hpp), one active slab, whose
 // free blocks are the next to become the list, and a list of available slabs, which have free blocks, too.
@@ -38,6 +39,8 @@ namespace binmalloc::detail {
 struct alignas(64) cache_base {
     detail::inbox inbox; ///< blocks that others freed
     spinlock lock;
+    std::atomic<std::size_t> waiting{0};    ///< bytes in the inbox, approximately
+    std::atomic<std::size_t> slab_units{0}; ///< of its slabs, but for the tiny bin's
     tiny_bin tiny;
     spinlock spans_lock;
     unit_list spans; ///< an arena's live spans
@@ -49,18 +52,22 @@ struct alignas(64) cache_base {
     std::uint32_t index = 0;                ///< its place there
     std::atomic<bool> made{false};          ///< its bins are initialised
     std::atomic<std::uint32_t> busy{0};     ///< its lists may be inconsistent: see fork_gate.hpp
+    std::atomic<bool> visiting{false};      ///< its thread frees into a slab, and is not busy
     std::atomic<slab*> ended{nullptr};      ///< its countdown has ended, the slow path is on its way
 
-    /// Effects: the cache is busy, unless a fork is on its way. Requires: it is in a pool, its lock
-    /// or lease is held.
+    /// Effects: the cache is busy, unless a fork is on its way; waits for a thief. Requires: it is in a
+    /// pool, its lock or lease is held.
     bool try_begin() noexcept
     {
-        busy.exchange(true, std::memory_order_seq_cst);
+        for (unsigned step = 0; !try_enter(); ++step) spinlock::wait_step(step);
         if (gate->is_open()) [[likely]]
             return true;
         end();
         return false;
     }
+
+    /// Effects: the cache is busy, if it is not already.
+    bool try_enter() noexcept { return busy.exchange(true, std::memory_order_seq_cst) == 0; }
 
     void end() noexcept { busy.store(false, std::memory_order_release); }
 
@@ -177,7 +184,7 @@ public:
     void collect() noexcept
     {
         inbox::content taken;
-        if (this->inbox.take(taken)) [[unlikely]]
+        if (take_inbox(taken)) [[unlikely]]
             deallocate_all(taken);
     }
 
@@ -186,7 +193,7 @@ public:
     void adopt_from(cache& other) noexcept
     {
         inbox::content taken;
-        if (!other.inbox.take(taken)) return;
+        if (!other.take_inbox(taken)) return;
         inbox::each(taken, [this, &other](block* b) {
             slab* s = slab_of(b);
             if (s->home == &other) {
@@ -194,9 +201,35 @@ public:
                     other.deallocate(s, b);
                     return;
                 }
-                if (s->available) other.available_[s->bin].remove(s);
-                set_home(s, this, this);
-                if (s->available) available_[s->bin].push_back(s);
+                adopt(s, other);
+            }
+            deallocate_if_own(s, b);
+        });
+    }
+
+    /// Effects: the same with a cache whose thread may be on its fast paths. The slow paths wait, as it is
+    /// busy. Before it frees into a slab, the fast path says so, then sees whether the slab is still its own;
+    /// who takes that away first and then looks can be sure, after a barrier on all threads. Slabs that are
+    /// active stay, and so do all while the thread does not get out of one. Requires: both are busy.
+    void steal_from(cache& other) noexcept
+    {
+        inbox::content taken;
+        if (!other.take_inbox(taken)) return;
+        inbox::look(taken, [&other](const block* b) {
+            if (slab* s = slab_of(b); s->home == &other && s != other.active_[s->bin]) set_owner(s, nullptr);
+        });
+        const bool safe = os::barrier_on_all_threads() && other.ends_visit();
+        inbox::each(taken, [this, &other, safe](block* b) {
+            slab* s = slab_of(b);
+            if (s->home == &other) {
+                const bool active = s == other.active_[s->bin];
+                // Where its countdown is over, its thread is on its way to the slow path.
+                if (!safe || active || s->countdown == 0) {
+                    if (!active) set_owner(s, &other);
+                    other.inbox.send(b);
+                    return;
+                }
+                adopt(s, other);
             }
             deallocate_if_own(s, b);
         });
@@ -244,20 +277,27 @@ public:
     {
         close_lists();
         collect();
+        release_idle_slabs();
         for (unsigned bin = 0; bin < Table::count; ++bin) {
-            unit_list& list = available_[bin];
-            for (unit_header *h = list.front(), *next; h != nullptr; h = next) {
-                next = h->next;
-                if (static_cast<slab*>(h)->countdown != 0) continue;
-                list.remove(h);
-                release(static_cast<slab*>(h));
-            }
             slab* s = active_[bin];
             if (s == &empty_slab || free_blocks(s) != s->carved) continue;
             active_[bin] = &empty_slab;
             release(s);
         }
-        this->tiny.release_slabs(false, [this](slab* s) { release(s); });
+        this->tiny.release_slabs(false, [this](slab* s) { pages_->release_units(s, unmake_slab(s)); });
+    }
+
+    /// Effects: the same for those that are idle; nothing but these is touched.
+    void release_idle_slabs() noexcept
+    {
+        for (unit_list& list : available_) {
+            for (unit_header *h = list.front(), *next; h != nullptr; h = next) {
+                next = h->next;
+                if (h->owner != nullptr) continue;
+                list.remove(h);
+                release(static_cast<slab*>(h));
+            }
+        }
     }
 
     /// Effects: returns all slabs, with whatever lives in them.
@@ -272,10 +312,40 @@ public:
             active_[bin] = &empty_slab;
         }
         release_list(full_);
-        this->tiny.release_slabs(true, [this](slab* s) { release(s); });
+        this->tiny.release_slabs(true, [this](slab* s) { pages_->release_units(s, unmake_slab(s)); });
     }
 
 private:
+    bool take_inbox(inbox::content& taken) noexcept
+    {
+        if (!this->inbox.take(taken)) [[likely]]
+            return false;
+        this->waiting.store(0, std::memory_order_relaxed);
+        return true;
+    }
+
+    // Effects: another cache's slab, which is not active there, is this one's.
+    void adopt(slab* s, cache& other) noexcept
+    {
+        const unsigned units = units_of(s);
+        other.count_units(0 - std::size_t{units});
+        count_units(units);
+        if (s->available) other.available_[s->bin].remove(s);
+        set_home(s, this, this);
+        if (s->available) available_[s->bin].push_back(s);
+    }
+
+    // Returns: false if the thread does not come out of it: it may have been stopped in there.
+    bool ends_visit() const noexcept
+    {
+        constexpr unsigned patience = 128;
+        for (unsigned step = 0; this->visiting.load(std::memory_order_acquire); ++step) {
+            if (step == patience) return false;
+            os::pause();
+        }
+        return true;
+    }
+
     BINMALLOC_OUTLINE void deallocate_all(inbox::content& taken) noexcept
     {
         inbox::each(taken, [this](block* b) { deallocate_if_own(slab_of(b), b); });
@@ -343,6 +413,7 @@ private:
             unit_header* first = take_units(units, zeroed);
             if (first == nullptr) return nullptr;
             s = make_slab(first, units, bin, Table::sizes[bin], this, this, !zeroed);
+            count_units(units);
             forbid(unit_memory(s), units * unit_size);
             if constexpr (Tracked) memcheck::make_accessible(unit_memory(s), units * unit_size);
         }
@@ -369,17 +440,26 @@ private:
             release(s);
             return;
         }
-        const unsigned units = unmake_slab(s);
+        const unsigned units = unmake(s);
         span* free = make_span(s, unit_kind::span, units * unit_size);
         if (this->stash->keep_quickly(free) || this->stash->keep(free)) return;
         free->kind = unit_kind::none;
         pages_->release_units(free, units);
     }
 
-    void release(slab* s) noexcept
+    void release(slab* s) noexcept { pages_->release_units(s, unmake(s)); }
+
+    unsigned unmake(slab* s) noexcept
     {
         const unsigned units = unmake_slab(s);
-        pages_->release_units(s, units);
+        count_units(0 - std::size_t{units});
+        return units;
+    }
+
+    void count_units(std::size_t more) noexcept
+    {
+        const std::size_t before = this->slab_units.load(std::memory_order_relaxed);
+        this->slab_units.store(before + more, std::memory_order_relaxed);
     }
 
     void release_list(unit_list& list) noexcept

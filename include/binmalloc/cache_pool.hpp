@@ -11,12 +11,14 @@
 //   blocks freed by a thread      go to                           and become available
 //   of its own cache              the slab                        at once
 //   of another cache of the pool  an outbox, in bundles the       when the owner's bin runs dry, or at
-//                                 other's inbox                   once if nobody holds that cache
+//                                 other's inbox                   once if nobody holds that cache, or
+//                                                                 where many wait already
 //   of another pool or an arena   the owner's inbox               when the owner's bin runs dry
 //
 // Where nobody holds the other cache, as its thread has ended, the freeing thread's cache adopts the slabs
-// of these blocks. So it frees the others of them as its own, and can use what is free there. Who knew them
-// by the old home sends its blocks there, and they are sent on.
+// of these blocks; and so it does where its thread does not come by, as it sleeps or waits for a processor.
+// Then it frees the others of them as its own, and can use what is free there. Who knew them by the old home
+// sends its blocks there, and they are sent on.
 #ifndef BINMALLOC_CACHE_POOL_HPP
 #define BINMALLOC_CACHE_POOL_HPP
 
@@ -172,6 +174,26 @@ public:
         return g.refill(from, depot_of(from), bin);
     }
 
+    /// Effects: takes what others freed of a leased cache, with its slabs, unless its thread is busy there.
+    /// Requires: the thief is busy.
+    void steal(member& thief, member& from) noexcept
+    {
+        if (from.index < leasable()) with_leased(from, [&] { thief.steal_from(from); });
+    }
+
+    /// Effects: the same with all of them, and gives back their slabs that no block uses.
+    void steal_all(member& thief) noexcept
+    {
+        for (std::uint32_t i = 0; i < leasable(); ++i) {
+            member& from = at(i);
+            if (&from == &thief || !from.made.load(std::memory_order_acquire)) continue;
+            with_leased(from, [&] {
+                thief.steal_from(from);
+                from.release_idle_slabs();
+            });
+        }
+    }
+
     /// Effects: gives back what no block uses of each cache that nobody holds.
     void release_idle() noexcept
     {
@@ -214,6 +236,7 @@ public:
     void freeze() noexcept
     {
         gate.close();
+        thieves_lock_.lock();
         const std::uint64_t deadline = os::now_ms() + fork_patience_ms;
         while (look_for_busy() && os::now_ms() < deadline) os::yield();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.lock();
@@ -228,6 +251,7 @@ public:
         stashes.thaw();
         for (std::uint32_t i = 0; i < size_; ++i) at(i).thaw();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.unlock();
+        thieves_lock_.unlock();
         gate.reopen();
     }
 
@@ -242,6 +266,7 @@ public:
             if (&m == own || is_untouched(i)) continue;
             if (m.stash != nullptr) m.stash->inherit();
             m.end();
+            m.visiting.store(false, std::memory_order_relaxed);
             if (m.interrupted_) {
                 free_leases_[i / 64].fetch_and(~bit, std::memory_order_relaxed);
                 continue;
@@ -269,7 +294,7 @@ public:
     bool recover(bool known, const cache_base* own) noexcept
     {
         bool quiet = known && !pages.lock().is_held() && !guests_lock_.is_held()
-            && !stashes.lock().is_held();
+            && !stashes.lock().is_held() && !thieves_lock_.is_held();
         look_for_busy();
         for (std::uint32_t i = 0; i < size_; ++i) {
             if (i >= leasable() && at(i).lock.is_held()) quiet = false;
@@ -369,6 +394,20 @@ private:
         depot_of(m).empty([&blocks](block* b) { blocks.add(b); });
     }
 
+    // Effects: calls `use` while the thread that has the cache is kept from its slow paths. Does nothing if
+    // it is in one, somebody else is a thief, or thieves would be too dear, as each free into a slab
+    // would have to pass a barrier.
+    template <class Use>
+    void with_leased(member& m, Use use) noexcept
+    {
+        if (!os::local_barrier_is_free || !thieves_lock_.try_lock()) return;
+        if (m.try_enter()) {
+            use();
+            m.end();
+        }
+        thieves_lock_.unlock();
+    }
+
     void lock(member& m) noexcept
     {
         m.lock.lock();
@@ -383,6 +422,7 @@ private:
 
     std::uint32_t size_;
     spinlock guests_lock_;
+    spinlock thieves_lock_; // held by the one thief
     guest_type* guests_ = nullptr;
     std::atomic<std::uint64_t> free_leases_[words]{};
 };

@@ -32,9 +32,10 @@ public:
         chain& c = chains_[home->index % chain_count];
         if (c.home != home) {
             send(c);
-            c = {home, nullptr, b};
+            c = {home, nullptr, b, 0};
         }
         link(b, c.first);
+        c.bytes += s->block_size;
         c.first = b;
     }
 
@@ -45,11 +46,14 @@ private:
         cache_base* home = nullptr;
         block* first = nullptr;
         block* last = nullptr;
+        std::size_t bytes = 0;
     };
 
     static void send(const chain& c) noexcept
     {
-        if (c.home != nullptr) c.home->inbox.send(c.first, c.last);
+        if (c.home == nullptr) return;
+        c.home->inbox.send(c.first, c.last);
+        c.home->waiting.fetch_add(c.bytes, std::memory_order_relaxed);
     }
 
     Cache& held_;

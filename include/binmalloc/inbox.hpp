@@ -76,6 +76,14 @@ public:
         }
     }
 
+    /// Effects: calls `use(block)` for all that were taken, which stay so.
+    template <class Use>
+    static void look(const content& taken, Use use) noexcept
+    {
+        for (const block* list : taken.first)
+            for (const block* b = list; b != nullptr; b = next_of(b)) use(b);
+    }
+
     /// Effects: drops what is there.
     void forget() noexcept
     {

@@ -135,7 +135,10 @@ public:
                 m.lock.unlock();
             }
             p->release_idle();
-            if (call.mine() != nullptr) call.mine()->release_free_slabs();
+            if (call.mine() != nullptr) {
+                p->steal_all(*call.mine());
+                call.mine()->release_free_slabs();
+            }
             p->stashes.release_all();
         }
         p->pages.purge();
@@ -232,9 +235,9 @@ private:
     {
         c->lists.pass(h->bin);
         if (h->kind == unit_kind::slab) [[likely]]
-            free_into(static_cast<slab*>(h), p);
+            free_into(static_cast<slab*>(h), p, h, c);
         else
-            free_into_first(h, p);
+            free_into_first(p, h, c);
     }
 
     BINMALLOC_OUTLINE static void free_past_list(void* p, unit_header* h, front* c) noexcept
@@ -242,15 +245,27 @@ private:
         free_into_slab(p, h, c);
     }
 
-    BINMALLOC_OUTLINE static void free_into_first(unit_header* h, void* p) noexcept
+    BINMALLOC_OUTLINE static void free_into_first(void* p, unit_header* h, front* c) noexcept
     {
-        free_into(static_cast<slab*>(first_header(h)), p);
+        free_into(static_cast<slab*>(first_header(h)), p, h, c);
     }
 
-    BINMALLOC_INLINE static void free_into(slab* s, void* p) noexcept
+    // A thief may have taken the slab meanwhile.
+    BINMALLOC_INLINE static void free_into(slab* s, void* p, unit_header* h, front* c) noexcept
     {
+        if constexpr (os::local_barrier_is_free) {
+            c->visiting.store(true, std::memory_order_relaxed);
+            os::local_barrier();
+            if (h->owner.differs_from(c)) [[unlikely]] {
+                c->visiting.store(false, std::memory_order_relaxed);
+                deallocate_slow(p, h);
+                return;
+            }
+        }
         push(*s, p);
-        if (--s->countdown == 0) [[unlikely]]
+        const bool ended = --s->countdown == 0;
+        if constexpr (os::local_barrier_is_free) c->visiting.store(false, std::memory_order_release);
+        if (ended) [[unlikely]]
             countdown_ended(s);
     }
 

@@ -103,6 +103,7 @@ private:
         held_back_ -= bytes < held_back_ ? bytes : held_back_;
         pool_member& home = owner().at(to);
         box.send(home.inbox);
+        home.waiting.fetch_add(bytes, std::memory_order_relaxed);
         // Nobody may come by for a long time where no thread holds the cache. Then few blocks are enough
         // to come again: each may be the first of many of a slab that can be adopted.
         const bool is_idle = Pool::with_idle(home, [this, &home, to] {
@@ -111,6 +112,7 @@ private:
             else
                 home.collect();
         });
+        if (!is_idle && is_overdue(home)) owner().steal(*this, home);
         const bool adopts = is_idle && to < owner().leasable();
         box.set_enough(adopts ? enough_to_adopt : Footprint::outbox_blocks);
     }
@@ -119,6 +121,17 @@ private:
 
     static constexpr std::uint32_t enough_to_adopt =
         Footprint::outbox_blocks < 8 ? Footprint::outbox_blocks : 8;
+
+    // Returns: whether it is time that somebody else takes what waits for a thread that does not come by.
+    static bool is_overdue(const cache_base& home) noexcept
+    {
+        const std::size_t bytes = home.waiting.load(std::memory_order_relaxed);
+        const std::size_t slabs = home.slab_units.load(std::memory_order_relaxed) * unit_size;
+        return bytes > least_overdue && bytes > slabs / overdue_divisor;
+    }
+
+    static constexpr std::size_t least_overdue = std::size_t{512} << 10;
+    static constexpr std::size_t overdue_divisor = 8;
 
     std::size_t held_back_ = 0; // bytes in outboxes, approximately
     span_stash stash_;

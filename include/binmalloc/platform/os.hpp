@@ -39,6 +39,7 @@
 //                                 at its last local_barrier(); false: not possible
 //   local_barrier()               what a thread needs between a store and a load for which others rely
 //                                 on barrier_on_all_threads(): as little as that leaves to do
+//   local_barrier_is_free         that is nothing for the processor
 //   single_threaded()             this thread is certainly the only one
 //   thread_exit_key               calls back at the end of each thread that armed it;
 //                                 thread_locals_outlive_exit says if thread_local objects without

@@ -66,6 +66,8 @@ inline bool barrier_on_all_threads() noexcept
 /// Nothing but the compiler's order.
 BINMALLOC_INLINE void local_barrier() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
+inline constexpr bool local_barrier_is_free = true;
+
 /// Effects: reads what the kernel counts: /proc/self/task has a folder for each thread.
 inline bool single_threaded() noexcept
 {

@@ -242,6 +242,8 @@ BINMALLOC_INLINE void local_barrier() noexcept
     std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
+inline constexpr bool local_barrier_is_free = false;
+
 inline std::uintptr_t thread_id() noexcept { return GetCurrentThreadId(); }
 
 inline bool single_threaded() noexcept { return false; }
