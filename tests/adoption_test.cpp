@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstring>
+#include <set>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -210,13 +211,21 @@ protected:
         const std::size_t slab_bytes = units_of(slab_of(allocate(ending, 1).front())) * unit_size;
         slabs = 4 * mib / slab_bytes;
         blocks = allocate(ending, slabs);
+        ending->overdue_since = 1; // long ago
     }
     void free_all()
     {
         for (void* const p : blocks) free_through(staying, p);
         flush(staying);
     }
-    std::size_t bytes_at_home() const { return ending->slab_units * unit_size; }
+    /// What has not changed hands of the slabs in which the blocks lie, or lay.
+    std::size_t bytes_at_home() const
+    {
+        std::set<const unit_header*> units;
+        for (void* const p : blocks)
+            if (header_of(p)->home == ending) units.insert(header_of(p));
+        return units.size() * unit_size;
+    }
 
     std::size_t slabs = 0;
     std::vector<void*> blocks;
@@ -237,8 +246,23 @@ TEST_P(Sleeper, keeps_less_still_after_a_purge)
     ASSERT_TRUE(staying->try_begin());
     pool->steal_all(*staying);
     staying->end();
-    EXPECT_LE(bytes_at_home(), 2 * slab_of(ending->refill(bin))->capacity * GetParam() + 64 * kib)
-        << "what is active, and one more";
+    EXPECT_LE(bytes_at_home(), 128 * kib) << "what is active";
+}
+
+TEST_P(Sleeper, has_time_to_come_by)
+{
+    collect(ending);
+    EXPECT_EQ(ending->overdue_since, 0U);
+    const std::size_t before = bytes_at_home();
+    const std::uint64_t begin = binmalloc::os::now_ms();
+    free_all();
+    const std::size_t after = bytes_at_home();
+    const bool was_quick = binmalloc::os::now_ms() < begin + 4;
+    EXPECT_TRUE(after == before || !was_quick);
+    EXPECT_NE(ending->overdue_since, 0U);
+    collect(ending);
+    EXPECT_EQ(ending->overdue_since, 0U);
+    EXPECT_LE(bytes_at_home(), mib) << "it has freed them itself";
 }
 
 TEST_P(Sleeper, may_go_on_with_what_it_has)

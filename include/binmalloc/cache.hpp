@@ -39,8 +39,8 @@ namespace binmalloc::detail {
 struct alignas(64) cache_base {
     detail::inbox inbox; ///< blocks that others freed
     spinlock lock;
-    std::atomic<std::size_t> waiting{0};    ///< bytes in the inbox, approximately
-    std::atomic<std::size_t> slab_units{0}; ///< of its slabs, but for the tiny bin's
+    std::atomic<std::size_t> waiting{0};         ///< bytes in the inbox, approximately
+    std::atomic<std::uint32_t> overdue_since{0}; ///< ms: when that was found to be much; 0: its thread came by
     tiny_bin tiny;
     spinlock spans_lock;
     unit_list spans; ///< an arena's live spans
@@ -97,6 +97,9 @@ struct cache_front : cache_base {
 template <class Table, class Pages, bool Tracked = false>
 class cache : public cache_front<Table> {
 public:
+    /// When there is as much in the inbox, the thread empties it even if it has no need of it: bytes.
+    static constexpr std::size_t much_waiting = std::size_t{256} << 10;
+
     static constexpr std::uint32_t active_countdown = std::uint32_t{1} << 31;
 
     constexpr cache() noexcept { make_bins(); }
@@ -184,6 +187,8 @@ public:
     void collect() noexcept
     {
         inbox::content taken;
+        if (this->overdue_since.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            this->overdue_since.store(0, std::memory_order_relaxed);
         if (take_inbox(taken)) [[unlikely]]
             deallocate_all(taken);
     }
@@ -197,7 +202,7 @@ public:
         inbox::each(taken, [this, &other](block* b) {
             slab* s = slab_of(b);
             if (s->home == &other) {
-                if (s == other.active_[s->bin]) {
+                if (other.is_active(s)) {
                     other.deallocate(s, b);
                     return;
                 }
@@ -216,29 +221,39 @@ public:
         inbox::content taken;
         if (!other.take_inbox(taken)) return;
         inbox::look(taken, [&other](const block* b) {
-            if (slab* s = slab_of(b); s->home == &other && s != other.active_[s->bin]) set_owner(s, nullptr);
+            if (slab* s = slab_of(b); s->home == &other && !other.is_active(s)) set_owner(s, nullptr);
         });
         const bool safe = os::barrier_on_all_threads() && other.ends_visit();
-        inbox::each(taken, [this, &other, safe](block* b) {
+        outbox back;
+        std::size_t bytes_back = 0;
+        inbox::each(taken, [&](block* b) {
             slab* s = slab_of(b);
             if (s->home == &other) {
-                const bool active = s == other.active_[s->bin];
                 // Where its countdown is over, its thread is on its way to the slow path.
-                if (!safe || active || s->countdown == 0) {
-                    if (!active) set_owner(s, &other);
-                    other.inbox.send(b);
+                if (!safe || other.is_active(s) || s->countdown == 0) {
+                    if (!other.is_active(s)) set_owner(s, &other);
+                    back.add(b);
+                    bytes_back += s->block_size;
                     return;
                 }
                 adopt(s, other);
             }
             deallocate_if_own(s, b);
         });
+        back.send(other.inbox);
+        other.waiting.fetch_add(bytes_back, std::memory_order_relaxed);
+    }
+
+    /// Effects: as collect(), if there is much.
+    void collect_much() noexcept
+    {
+        if (this->waiting.load(std::memory_order_relaxed) >= much_waiting) collect();
     }
 
     /// Effects: what happens when a slab's countdown has come to zero.
     BINMALLOC_OUTLINE void countdown_ended(slab* s) noexcept
     {
-        if (s == active_[s->bin]) {
+        if (is_active(s)) {
             s->countdown = active_countdown;
             return;
         }
@@ -284,7 +299,7 @@ public:
             active_[bin] = &empty_slab;
             release(s);
         }
-        this->tiny.release_slabs(false, [this](slab* s) { pages_->release_units(s, unmake_slab(s)); });
+        this->tiny.release_slabs(false, [this](slab* s) { release(s); });
     }
 
     /// Effects: the same for those that are idle; nothing but these is touched.
@@ -312,10 +327,12 @@ public:
             active_[bin] = &empty_slab;
         }
         release_list(full_);
-        this->tiny.release_slabs(true, [this](slab* s) { pages_->release_units(s, unmake_slab(s)); });
+        this->tiny.release_slabs(true, [this](slab* s) { release(s); });
     }
 
 private:
+    bool is_active(const slab* s) const noexcept { return s == active_[s->bin]; }
+
     bool take_inbox(inbox::content& taken) noexcept
     {
         if (!this->inbox.take(taken)) [[likely]]
@@ -327,9 +344,6 @@ private:
     // Effects: another cache's slab, which is not active there, is this one's.
     void adopt(slab* s, cache& other) noexcept
     {
-        const unsigned units = units_of(s);
-        other.count_units(0 - std::size_t{units});
-        count_units(units);
         if (s->available) other.available_[s->bin].remove(s);
         set_home(s, this, this);
         if (s->available) available_[s->bin].push_back(s);
@@ -413,7 +427,6 @@ private:
             unit_header* first = take_units(units, zeroed);
             if (first == nullptr) return nullptr;
             s = make_slab(first, units, bin, Table::sizes[bin], this, this, !zeroed);
-            count_units(units);
             forbid(unit_memory(s), units * unit_size);
             if constexpr (Tracked) memcheck::make_accessible(unit_memory(s), units * unit_size);
         }
@@ -440,26 +453,17 @@ private:
             release(s);
             return;
         }
-        const unsigned units = unmake(s);
+        const unsigned units = unmake_slab(s);
         span* free = make_span(s, unit_kind::span, units * unit_size);
         if (this->stash->keep_quickly(free) || this->stash->keep(free)) return;
         free->kind = unit_kind::none;
         pages_->release_units(free, units);
     }
 
-    void release(slab* s) noexcept { pages_->release_units(s, unmake(s)); }
-
-    unsigned unmake(slab* s) noexcept
+    void release(slab* s) noexcept
     {
         const unsigned units = unmake_slab(s);
-        count_units(0 - std::size_t{units});
-        return units;
-    }
-
-    void count_units(std::size_t more) noexcept
-    {
-        const std::size_t before = this->slab_units.load(std::memory_order_relaxed);
-        this->slab_units.store(before + more, std::memory_order_relaxed);
+        pages_->release_units(s, units);
     }
 
     void release_list(unit_list& list) noexcept

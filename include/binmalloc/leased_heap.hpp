@@ -281,6 +281,7 @@ private:
             m->countdown_ended(s);
             m->close_if_passed(bin);
             m->ended.store(nullptr, std::memory_order_relaxed);
+            m->collect_much();
         }
     }
 
@@ -341,7 +342,9 @@ private:
     BINMALLOC_OUTLINE static void flush_outbox(cache_base* home) noexcept
     {
         const slow_call call;
-        if (call.mine() != nullptr && home->pool == call.mine()->pool) call.mine()->flush_for(home);
+        if (call.mine() == nullptr || home->pool != call.mine()->pool) return;
+        call.mine()->flush_for(home);
+        call.mine()->collect_much();
     }
 
     BINMALLOC_OUTLINE static void flush_guest(bin_index bin) noexcept

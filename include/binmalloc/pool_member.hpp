@@ -123,15 +123,18 @@ private:
         Footprint::outbox_blocks < 8 ? Footprint::outbox_blocks : 8;
 
     // Returns: whether it is time that somebody else takes what waits for a thread that does not come by.
-    static bool is_overdue(const cache_base& home) noexcept
+    static bool is_overdue(cache_base& home) noexcept
     {
-        const std::size_t bytes = home.waiting.load(std::memory_order_relaxed);
-        const std::size_t slabs = home.slab_units.load(std::memory_order_relaxed) * unit_size;
-        return bytes > least_overdue && bytes > slabs / overdue_divisor;
+        if (home.waiting.load(std::memory_order_relaxed) < overdue_bytes) return false;
+        const auto now = static_cast<std::uint32_t>(os::now_ms() | 1);
+        const std::uint32_t since = home.overdue_since.load(std::memory_order_relaxed);
+        if (since == 0) home.overdue_since.store(now, std::memory_order_relaxed);
+        return since != 0 && now - since >= overdue_ms;
     }
 
-    static constexpr std::size_t least_overdue = std::size_t{512} << 10;
-    static constexpr std::size_t overdue_divisor = 8;
+    // Longer than a thread waits for a processor, as a rule: else it loses slabs that it is at work in.
+    static constexpr std::uint32_t overdue_ms = 8;
+    static constexpr std::size_t overdue_bytes = std::size_t{512} << 10;
 
     std::size_t held_back_ = 0; // bytes in outboxes, approximately
     span_stash stash_;
