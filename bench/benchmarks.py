@@ -310,7 +310,7 @@ BENCHMARKS = {
                                  quick=(256, 1000, 5)),
     "documents": OwnProgram("memory/documents.cpp", full=(600,), quick=(60, 1000)),
     "idle": OwnProgram("memory/idle.cpp", quick=(8, 1000)),
-    "sleeper": OwnProgram("memory/sleeper.cpp", quick=(16, 400_000)),
+    "sleeper": OwnProgram("memory/sleeper.cpp", quick=(16, 2_000_000)),
     "faults": OwnProgram("memory/faults.cpp", full=(1024, 20), quick=(128, 2)),
     "large_blocks": GoogleBenchmark("memory/large_blocks.cpp", slow="grow_two|/1073741824"),
     # g++ starts the compiler proper.

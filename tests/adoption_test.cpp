@@ -208,7 +208,7 @@ protected:
     {
         if (!binmalloc::os::local_barrier_is_free || !binmalloc::os::barrier_on_all_threads())
             GTEST_SKIP() << "a thread's own frees cannot be told to stay away";
-        const std::size_t slab_bytes = units_of(slab_of(allocate(ending, 1).front())) * unit_size;
+        slab_bytes = units_of(slab_of(allocate(ending, 1).front())) * unit_size;
         slabs = 4 * mib / slab_bytes;
         blocks = allocate(ending, slabs);
         ending->overdue_since = 1; // long ago
@@ -227,6 +227,7 @@ protected:
         return units.size() * unit_size;
     }
 
+    std::size_t slab_bytes = 0;
     std::size_t slabs = 0;
     std::vector<void*> blocks;
 };
@@ -238,6 +239,22 @@ TEST_P(Sleeper, keeps_little_of_what_others_free)
     staying->release_free_slabs();
     pool->stashes.release_all();
     EXPECT_LE(pool->pages.statistics().live, mib + 256 * kib);
+}
+
+TEST_P(Sleeper, keeps_little_of_what_was_sent_before)
+{
+    collect(ending);
+    const std::size_t half = blocks.size() / 2;
+    for (std::size_t i = 0; i < half; ++i) free_through(third, blocks[i]);
+    flush(third);
+    ending->overdue_since = 1;
+    for (std::size_t i = half; i < blocks.size(); ++i) free_through(staying, blocks[i]);
+    flush(staying);
+    EXPECT_LE(bytes_at_home(), 128 * kib) << "what is active";
+    collect(third);
+    collect(staying);
+    collect(ending);
+    EXPECT_EQ(live(), slab_bytes) << "that of the first block";
 }
 
 TEST_P(Sleeper, keeps_less_still_after_a_purge)

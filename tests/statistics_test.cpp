@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -54,6 +55,23 @@ TEST(Statistics, reserved_address_space_goes_back)
     binmalloc::deallocate(huge);
     binmalloc::purge();
     EXPECT_LE(binmalloc::statistics().reserved, before + 64 * mib);
+}
+
+TEST(Statistics, what_waits_ages_also_while_the_page_allocator_has_nothing_to_do)
+{
+    std::vector<void*> blocks = blocks_of(1000, 32 * mib);
+    for (std::size_t i = blocks.size() / 4; i < blocks.size(); ++i) binmalloc::deallocate(blocks[i]);
+    blocks.resize(blocks.size() / 4);
+    ASSERT_GE(binmalloc::statistics().dirty, 16 * mib);
+    // From then on the slabs that there are have what is asked for.
+    const std::uint64_t begin = binmalloc::os::now_ms();
+    while (binmalloc::statistics().dirty > mib) {
+        ASSERT_LE(binmalloc::os::now_ms(), begin + 20'000);
+        // More at a time than the thread keeps near, but only some of each slab.
+        for (std::size_t i = 0; i < blocks.size(); i += 4) binmalloc::deallocate(blocks[i]);
+        for (std::size_t i = 0; i < blocks.size(); i += 4) blocks[i] = binmalloc::allocate(1000);
+    }
+    for (void* const block : blocks) binmalloc::deallocate(block);
 }
 
 class Purge : public testing::TestWithParam<std::size_t> {};

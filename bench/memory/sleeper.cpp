@@ -43,7 +43,7 @@ int main(int argc, char** argv)
 {
     constexpr std::size_t mean = (16 + kib) / 2;
     const std::size_t count = argument(argc, argv, 1, 64) * mib / mean;
-    const std::size_t operations = argument(argc, argv, 2, 2'000'000);
+    const std::size_t operations = argument(argc, argv, 2, 20'000'000);
     const std::size_t rss_at_start = resident_bytes();
 
     pointers<block> blocks(count);

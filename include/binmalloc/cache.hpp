@@ -215,17 +215,21 @@ public:
     /// Effects: the same with a cache whose thread may be on its fast paths. The slow paths wait, as it is
     /// busy. Before it frees into a slab, the fast path says so, then sees whether the slab is still its own;
     /// who takes that away first and then looks can be sure, after a barrier on all threads. Slabs that are
-    /// active stay, and so do all while the thread does not get out of one. Requires: both are busy.
-    void steal_from(cache& other) noexcept
+    /// active stay, and so do all (false) while the thread does not get out of one. Requires: both are busy.
+    bool steal_from(cache& other) noexcept
     {
         inbox::content taken;
-        if (!other.take_inbox(taken)) return;
+        return !other.take_inbox(taken) || steal_from(other, taken);
+    }
+
+    /// The same for blocks on their way to its inbox.
+    bool steal_from(cache& other, inbox::content& taken) noexcept
+    {
         inbox::look(taken, [&other](const block* b) {
             if (slab* s = slab_of(b); s->home == &other && !other.is_active(s)) set_owner(s, nullptr);
         });
         const bool safe = os::barrier_on_all_threads() && other.ends_visit();
         outbox back;
-        std::size_t bytes_back = 0;
         inbox::each(taken, [&](block* b) {
             slab* s = slab_of(b);
             if (s->home == &other) {
@@ -233,7 +237,6 @@ public:
                 if (!safe || other.is_active(s) || s->countdown == 0) {
                     if (!other.is_active(s)) set_owner(s, &other);
                     back.add(b);
-                    bytes_back += s->block_size;
                     return;
                 }
                 adopt(s, other);
@@ -241,7 +244,7 @@ public:
             deallocate_if_own(s, b);
         });
         back.send(other.inbox);
-        other.waiting.fetch_add(bytes_back, std::memory_order_relaxed);
+        return safe;
     }
 
     /// Effects: as collect(), if there is much.

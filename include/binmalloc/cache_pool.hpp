@@ -174,11 +174,17 @@ public:
         return g.refill(from, depot_of(from), bin);
     }
 
-    /// Effects: takes what others freed of a leased cache, with its slabs, unless its thread is busy there.
-    /// Requires: the thief is busy.
-    void steal(member& thief, member& from) noexcept
+    /// Effects: takes the slabs of blocks that were freed of a leased cache: of those in the outbox, which is
+    /// empty then, or else in its inbox. False: nothing changed, as its thread is busy there, or somebody
+    /// else is a thief. Requires: the thief is busy.
+    bool steal(member& thief, member& from, outbox* freed = nullptr) noexcept
     {
-        if (from.index < leasable()) with_leased(from, [&] { thief.steal_from(from); });
+        return from.index < leasable() && with_leased(from, [&] {
+            inbox::content taken;
+            if (freed != nullptr) taken = freed->take();
+            const bool safe = freed != nullptr ? thief.steal_from(from, taken) : thief.steal_from(from);
+            if (!safe) from.overdue_since.store(0, std::memory_order_relaxed); // another time
+        });
     }
 
     /// Effects: the same with all of them, and gives back their slabs that no block uses.
@@ -318,6 +324,8 @@ private:
 
     static constexpr std::uint32_t caches_per_cpu = 4;
     static constexpr unsigned max_cpus = 1024;
+
+    enum class trial : std::uint8_t { none, passed, failed };
     static constexpr std::uint32_t words = max_cpus * (caches_per_cpu - 1) / 64;
 
     // The OS gives zero bytes, which is the initial state of a member's lock and inbox: they work
@@ -394,18 +402,23 @@ private:
         depot_of(m).empty([&blocks](block* b) { blocks.add(b); });
     }
 
-    // Effects: calls `use` while the thread that has the cache is kept from its slow paths. Does nothing if
-    // it is in one, somebody else is a thief, or thieves would be too dear, as each free into a slab
-    // would have to pass a barrier.
+    // Effects: calls `use` while the thread that has the cache is kept from its slow paths. False: it did not,
+    // as the thread is in one, somebody else is a thief, or there can be none: the system has no barrier on all
+    // threads, or one that would cost a thread something at each free into a slab.
     template <class Use>
-    void with_leased(member& m, Use use) noexcept
+    bool with_leased(member& m, Use use) noexcept
     {
-        if (!os::local_barrier_is_free || !thieves_lock_.try_lock()) return;
-        if (m.try_enter()) {
+        if (!os::local_barrier_is_free || barrier_.load(std::memory_order_relaxed) == trial::failed)
+            return false;
+        if (!thieves_lock_.try_lock()) return false;
+        if (barrier_ == trial::none) barrier_ = os::barrier_on_all_threads() ? trial::passed : trial::failed;
+        const bool entered = barrier_ == trial::passed && m.try_enter();
+        if (entered) {
             use();
             m.end();
         }
         thieves_lock_.unlock();
+        return entered;
     }
 
     void lock(member& m) noexcept
@@ -423,6 +436,7 @@ private:
     std::uint32_t size_;
     spinlock guests_lock_;
     spinlock thieves_lock_; // held by the one thief
+    std::atomic<trial> barrier_{trial::none};
     guest_type* guests_ = nullptr;
     std::atomic<std::uint64_t> free_leases_[words]{};
 };

@@ -127,6 +127,15 @@ public:
         ++count_;
     }
 
+    /// Effects: takes all blocks out.
+    inbox::content take() noexcept
+    {
+        inbox::content taken;
+        for (unsigned i = 0; i < inbox::lists; ++i) taken.first[i] = chains_[i].first;
+        *this = {};
+        return taken;
+    }
+
     /// Effects: sends all blocks.
     void send(inbox& to) noexcept
     {

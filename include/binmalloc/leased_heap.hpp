@@ -224,11 +224,21 @@ private:
     {
         const slow_call call;
         pool_type* p = existing_pool();
-        if (p != nullptr) p->stashes.tick();
+        if (p != nullptr) tick(*p);
         if (call.mine() != nullptr) [[likely]]
             return call.mine()->refill(bin);
         return p != nullptr ? base::allocate_shared(*p, bin) : nullptr;
     }
+
+    // Effects: what is due of giving memory back, also where nothing comes from the page allocator for long.
+    static void tick(pool_type& p) noexcept
+    {
+        p.stashes.tick();
+        if (++standing_.refills % refills_to_a_look == 0) [[unlikely]]
+            p.pages.purge_aged(Policy::footprint::purge_step);
+    }
+
+    static constexpr std::uint32_t refills_to_a_look = 256;
 
     // Effects: frees a block of the thread's own cache that its list has no room for.
     BINMALLOC_INLINE static void free_into_slab(void* p, unit_header* h, front* c) noexcept

@@ -19,6 +19,7 @@ struct lease_standing {
     bool exited = false;           ///< the exit hook has run: no lease any more
     std::uint32_t until_retry = 0; ///< calls to go before the next try for a lease
     std::uint32_t hint = 0;        ///< which shared cache to lock first
+    std::uint32_t refills = 0;     ///< counts them, to look at the clock now and then
 };
 
 /// All members are static: there is one such set per policy and process (or per library, where symbols

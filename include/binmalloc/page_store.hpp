@@ -52,8 +52,8 @@ public:
     /// Effects: gives all free memory back to the OS now.
     void purge() noexcept { trim(trim_all); }
 
-    /// Effects: gives back what has aged, as calls would do if there were any.
-    void purge_aged() noexcept
+    /// Effects: gives back what has aged, as calls would do if there were any; about `most` bytes.
+    void purge_aged(std::size_t most = SIZE_MAX) noexcept
     {
         bool due;
         {
@@ -61,7 +61,7 @@ public:
             calls_ |= 15; // look at the clock
             due = trim_due();
         }
-        if (due) trim(trim_aged, SIZE_MAX);
+        if (due) trim(trim_aged, most);
     }
 
     /// Effects: from now on `bytes` is the most that may be handed out or wait for reuse, in whole

@@ -102,8 +102,12 @@ private:
         const std::size_t bytes = box.count() * std::size_t{slab_of(box.last_added())->block_size};
         held_back_ -= bytes < held_back_ ? bytes : held_back_;
         pool_member& home = owner().at(to);
-        box.send(home.inbox);
-        home.waiting.fetch_add(bytes, std::memory_order_relaxed);
+        // If its thread is away, each takes the slabs of its own blocks first, so that all get their share.
+        const std::uint32_t away_ms = absence_of(home);
+        if (away_ms < overdue_ms || !owner().steal(*this, home, &box)) {
+            box.send(home.inbox);
+            home.waiting.fetch_add(bytes, std::memory_order_relaxed);
+        }
         // Nobody may come by for a long time where no thread holds the cache. Then few blocks are enough
         // to come again: each may be the first of many of a slab that can be adopted.
         const bool is_idle = Pool::with_idle(home, [this, &home, to] {
@@ -112,7 +116,7 @@ private:
             else
                 home.collect();
         });
-        if (!is_idle && is_overdue(home)) owner().steal(*this, home);
+        if (!is_idle && away_ms >= 2 * overdue_ms && has_overdue(home)) owner().steal(*this, home);
         const bool adopts = is_idle && to < owner().leasable();
         box.set_enough(adopts ? enough_to_adopt : Footprint::outbox_blocks);
     }
@@ -122,14 +126,20 @@ private:
     static constexpr std::uint32_t enough_to_adopt =
         Footprint::outbox_blocks < 8 ? Footprint::outbox_blocks : 8;
 
-    // Returns: whether it is time that somebody else takes what waits for a thread that does not come by.
-    static bool is_overdue(cache_base& home) noexcept
+    // Returns: since when much waits for a thread that does not come by, in ms.
+    static std::uint32_t absence_of(cache_base& home) noexcept
     {
-        if (home.waiting.load(std::memory_order_relaxed) < overdue_bytes) return false;
-        const auto now = static_cast<std::uint32_t>(os::now_ms() | 1);
         const std::uint32_t since = home.overdue_since.load(std::memory_order_relaxed);
-        if (since == 0) home.overdue_since.store(now, std::memory_order_relaxed);
-        return since != 0 && now - since >= overdue_ms;
+        if (since == 0 && !has_overdue(home)) return 0;
+        const auto now = static_cast<std::uint32_t>(os::now_ms() | 1);
+        if (since != 0) return now - since;
+        home.overdue_since.store(now, std::memory_order_relaxed);
+        return 0;
+    }
+
+    static bool has_overdue(const cache_base& home) noexcept
+    {
+        return home.waiting.load(std::memory_order_relaxed) >= overdue_bytes;
     }
 
     // Longer than a thread waits for a processor, as a rule: else it loses slabs that it is at work in.

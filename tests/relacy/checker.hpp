@@ -47,6 +47,11 @@ inline void pause() noexcept { rl::yield(1, $); }
 inline void rest() noexcept { rl::yield(1, $); }
 inline void yield() noexcept { rl::yield(1, $); }
 inline void local_barrier() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline bool barrier_on_all_threads() noexcept
+{
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    return true;
+}
 inline std::uintptr_t thread_id() noexcept { return 1 + rl::thread_index(); }
 // No page of its own for what needs one.
 inline std::size_t page_size() noexcept { return 4096; }
