@@ -16,6 +16,7 @@
 #include <binmalloc/huge_set.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/page_source.hpp>
+#include <binmalloc/parting.hpp>
 #include <binmalloc/region_set.hpp>
 #include <binmalloc/spinlock.hpp>
 
@@ -312,23 +313,6 @@ protected:
         return true;
     }
 
-    // What leaves the sets to be given back in one go: runs, and at its end at most one of the others.
-    struct parting {
-        static constexpr unsigned most_runs = 32;
-
-        bool is_empty() const noexcept { return count == 0 && idle == nullptr && !whole; }
-        bool is_full() const noexcept
-        {
-            return count == most_runs || idle != nullptr || whole || scattered != nullptr;
-        }
-
-        unit_run runs[most_runs];
-        unsigned count = 0;
-        span* idle = nullptr;        // a huge mapping
-        unit_run whole;              // a region
-        region* scattered = nullptr; // that of the last run, which leaves holes in its huge pages
-    };
-
     // One round gives back what aged through the last one, in steps; then the next begins to age.
     BINMALLOC_SLOW void trim(trim_mode mode, std::size_t most = Footprint::purge_step) noexcept
     {
@@ -351,7 +335,8 @@ protected:
                 use_huge_pages(out.scattered, out.scattered->unit_count * unit_size, false);
             if (out.idle != nullptr) mapping::destroy(out.idle);
             if (out.whole) source::release(out.whole.where, out.whole.bytes());
-            const bool done = give_back(out, mode);
+            const bool lazily = Footprint::discard_lazily && mode == trim_aged;
+            const bool done = out.give_back_runs<source>(lazily);
             guard held(lock_);
             --away_;
             for (unsigned i = 0; i < out.count; ++i) regions_.put_back(out.runs[i], done);
@@ -376,7 +361,7 @@ protected:
             if (run.first == 0)
                 out.whole = run;
             else
-                out.runs[out.count++] = run;
+                out.add(run);
         } else {
             if (aging_) regions_.age();
             aging_ = false;
@@ -412,19 +397,6 @@ protected:
 
     // What counts for the limit.
     std::size_t held_bytes() const noexcept { return live_bytes() + dirty_bytes() + promised_; }
-
-    static bool give_back(const parting& out, trim_mode mode) noexcept
-    {
-        os::memory_range ranges[parting::most_runs];
-        std::size_t count = 0;
-        for (unsigned i = 0; i < out.count; ++i) {
-            const unit_run& run = out.runs[i];
-            if (Footprint::discard_lazily && mode == trim_aged
-                && source::discard(run.memory(), run.bytes())) continue;
-            ranges[count++] = {run.memory(), run.bytes()};
-        }
-        return count == 0 || source::decommit(ranges, count);
-    }
 
     mutable Lock lock_;
     region_set regions_;
