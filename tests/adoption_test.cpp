@@ -345,6 +345,18 @@ TEST_P(Sleeper, keeps_a_slab_whose_countdown_has_ended)
     EXPECT_LE(bytes_at_home(), mib);
 }
 
+TEST_P(Sleeper, does_not_wait_for_itself)
+{
+    // As in a signal handler, which comes in the middle of a slow path.
+    ASSERT_TRUE(ending->try_begin());
+    ASSERT_TRUE(ending->try_begin());
+    EXPECT_FALSE(ending->try_begin_theft());
+    ending->end();
+    ending->end();
+    EXPECT_TRUE(ending->try_begin_theft());
+    ending->end();
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, Sleeper, testing::Values(100, 10000));
 
 INSTANTIATE_TEST_SUITE_P(Sizes, Adoption, testing::Values(100, 10000));

@@ -51,15 +51,23 @@ struct alignas(64) cache_base {
     bool leasable = false;                  ///< a member of a pool; not the empty cache, no guest
     std::uint32_t index = 0;                ///< its place there
     std::atomic<bool> made{false};          ///< its bins are initialised
-    std::atomic<std::uint32_t> busy{0};     ///< its lists may be inconsistent: see fork_gate.hpp
+    std::atomic<std::uint32_t> busy{0};     ///< its lists may be inconsistent: a `visitor`; see fork_gate.hpp
     std::atomic<bool> visiting{false};      ///< its thread frees into a slab, and is not busy
     std::atomic<slab*> ended{nullptr};      ///< its countdown has ended, the slow path is on its way
+
+    enum visitor : std::uint32_t { nobody, holder, thief };
 
     /// Effects: the cache is busy, unless a fork is on its way; waits for a thief. Requires: it is in a
     /// pool, its lock or lease is held.
     bool try_begin() noexcept
     {
-        for (unsigned step = 0; !try_enter(); ++step) spinlock::wait_step(step);
+        for (unsigned step = 0;; ++step) {
+            const std::uint32_t before = enter(holder);
+            // Nobody else can be the holder: a signal came in its slow path.
+            if (before != thief) [[likely]]
+                break;
+            spinlock::wait_step(step);
+        }
         if (gate->is_open()) [[likely]]
             return true;
         end();
@@ -67,9 +75,9 @@ struct alignas(64) cache_base {
     }
 
     /// Effects: the cache is busy, if it is not already.
-    bool try_enter() noexcept { return busy.exchange(true, std::memory_order_seq_cst) == 0; }
+    bool try_begin_theft() noexcept { return enter(thief) == nobody; }
 
-    void end() noexcept { busy.store(false, std::memory_order_release); }
+    void end() noexcept { busy.store(nobody, std::memory_order_release); }
 
     /// Effects: the span belongs to this cache from now on, or no longer. Any thread.
     void attach(span* s) noexcept
@@ -84,6 +92,15 @@ struct alignas(64) cache_base {
         lock_guard held(spans_lock);
         s->home = nullptr;
         spans.remove(s);
+    }
+
+private:
+    // Returns: who was in there. Then it stays his.
+    std::uint32_t enter(visitor v) noexcept
+    {
+        std::uint32_t before = nobody;
+        busy.compare_exchange_strong(before, v, std::memory_order_seq_cst);
+        return before;
     }
 };
 

@@ -414,7 +414,7 @@ private:
             return false;
         if (!thieves_lock_.try_lock()) return false;
         if (barrier_ == trial::none) barrier_ = os::barrier_on_all_threads() ? trial::passed : trial::failed;
-        const bool entered = barrier_ == trial::passed && m.try_enter();
+        const bool entered = barrier_ == trial::passed && m.try_begin_theft();
         if (entered) {
             use();
             m.end();

@@ -55,7 +55,7 @@ struct fork_gate_test : rl::test_suite<fork_gate_test, 4> {
     void steal()
     {
         if (!thieves.try_lock()) return;
-        if (caches[0].try_enter()) {
+        if (caches[0].try_begin_theft()) {
             changes[0]($) = changes[0]($) + 100;
             caches[0].end();
         }
