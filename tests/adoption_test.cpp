@@ -409,10 +409,16 @@ TEST(AdoptionInTheProcessHeap, thieves_and_threads_at_work)
             }
         }
     };
+    struct process_heap : leases<binmalloc::default_policy> {
+        static void rob()
+        {
+            const slow_call call;
+            if (call.mine() != nullptr) existing_pool()->steal_all(*call.mine(), 0);
+        }
+    };
     std::thread thief([&done] {
-        // It has a cache, too.
         while (!done) {
-            binmalloc::deallocate(binmalloc::allocate(100));
+            process_heap::rob();
             binmalloc::purge();
         }
     });

@@ -61,11 +61,10 @@ struct alignas(64) cache_base {
     /// pool, its lock or lease is held.
     bool try_begin() noexcept
     {
-        for (unsigned step = 0;; ++step) {
-            const std::uint32_t before = enter(holder);
-            // Nobody else can be the holder: a signal came in its slow path.
-            if (before != thief) [[likely]]
-                break;
+        // Nobody else can be the holder: a signal came in its slow path.
+        for (unsigned step = 0; enter(holder) == thief; ++step) {
+            // In a forked child the thief may not be there.
+            if (!gate->is_open()) return false;
             spinlock::wait_step(step);
         }
         if (gate->is_open()) [[likely]]

@@ -187,15 +187,16 @@ public:
         });
     }
 
-    /// Effects: the same with all of them in whose inboxes there is more than a little: their threads would have
-    /// longer ways to what lives in these slabs. And gives back the slabs that no block uses.
-    void steal_all(member& thief) noexcept
+    /// Effects: the same with all whose threads have been away for so long, and gives back their slabs that
+    /// no block uses. (Not with others: they would have to wait, should the thief be stopped.)
+    void steal_all(member& thief, std::uint32_t away_ms = member::overdue_ms) noexcept
     {
         for (std::uint32_t i = 0; i < leasable(); ++i) {
             member& from = at(i);
             if (&from == &thief || !from.made.load(std::memory_order_acquire)) continue;
+            if (member::absence_of(from) < away_ms) continue;
             with_leased(from, [&] {
-                if (from.waiting.load(std::memory_order_relaxed) >= worth_stealing) thief.steal_from(from);
+                thief.steal_from(from);
                 from.release_idle_slabs();
             });
         }
@@ -325,8 +326,6 @@ private:
 
     static constexpr std::uint32_t caches_per_cpu = 4;
     static constexpr unsigned max_cpus = 1024;
-    static constexpr std::size_t worth_stealing = std::size_t{64} << 10;
-
     enum class trial : std::uint8_t { none, passed, failed };
     static constexpr std::uint32_t words = max_cpus * (caches_per_cpu - 1) / 64;
 

@@ -52,6 +52,10 @@ public:
         return box.has_room() && held_back_ <= Footprint::outbox_bytes;
     }
 
+    /// So long a thread is left in peace: longer than it waits for a processor, as a rule, else it would lose
+    /// slabs that it is at work in.
+    static constexpr std::uint32_t overdue_ms = 8;
+
     /// Effects: hands over what is held back for a cache, if it is enough, or all if that is much.
     void flush_for(cache_base* home) noexcept
     {
@@ -142,8 +146,6 @@ private:
         return home.waiting.load(std::memory_order_relaxed) >= overdue_bytes;
     }
 
-    // Longer than a thread waits for a processor, as a rule: else it loses slabs that it is at work in.
-    static constexpr std::uint32_t overdue_ms = 8;
     static constexpr std::size_t overdue_bytes = std::size_t{512} << 10;
 
     std::size_t held_back_ = 0; // bytes in outboxes, approximately
