@@ -231,15 +231,15 @@ public:
     /// Effects: the same with a cache whose thread may be on its fast paths. The slow paths wait, as it is
     /// busy. Before it frees into a slab, the fast path says so, then sees whether the slab is still its own;
     /// who takes that away first and then looks can be sure, after a barrier on all threads. Slabs that are
-    /// active stay, and so do all (false) while the thread does not get out of one. Requires: both are busy.
-    bool steal_from(cache& other) noexcept
+    /// active stay, and so do all while the thread does not get out of one. Requires: both are busy.
+    void steal_from(cache& other) noexcept
     {
         inbox::content taken;
-        return !other.take_inbox(taken) || steal_from(other, taken);
+        if (other.take_inbox(taken)) steal_from(other, taken);
     }
 
     /// The same for blocks on their way to its inbox.
-    bool steal_from(cache& other, inbox::content& taken) noexcept
+    void steal_from(cache& other, inbox::content& taken) noexcept
     {
         inbox::look(taken, [&other](const block* b) {
             if (slab* s = slab_of(b); s->home == &other && !other.is_active(s)) set_owner(s, nullptr);
@@ -260,7 +260,7 @@ public:
             deallocate_if_own(s, b);
         });
         back.send(other.inbox);
-        return safe;
+        if (!safe) other.overdue_since.store(0, std::memory_order_relaxed); // another time
     }
 
     /// Effects: as collect(), if there is much.

@@ -174,21 +174,24 @@ public:
         return g.refill(from, depot_of(from), bin);
     }
 
-    /// Effects: takes the slabs of blocks that were freed of a leased cache: of those in the outbox, which is
-    /// empty then, or else in its inbox. False: nothing changed, as its thread is busy there, or somebody
-    /// else is a thief. Requires: the thief is busy.
-    bool steal(member& thief, member& from, outbox* freed = nullptr) noexcept
+    /// Effects: takes the slabs of those blocks in an outbox that are a leased cache's; the outbox is empty then.
+    /// False: nothing changed, see with_leased(). Requires: the thief is busy.
+    bool steal(member& thief, member& from, outbox& freed) noexcept
     {
-        return from.index < leasable() && with_leased(from, [&] {
-            inbox::content taken;
-            if (freed != nullptr) taken = freed->take();
-            const bool safe = freed != nullptr ? thief.steal_from(from, taken) : thief.steal_from(from);
-            if (!safe) from.overdue_since.store(0, std::memory_order_relaxed); // another time
+        return with_leased(from, [&] {
+            inbox::content taken = freed.take();
+            thief.steal_from(from, taken);
         });
     }
 
-    /// Effects: the same with all whose threads have been away for so long, and gives back their slabs that
-    /// no block uses. (Not with others: they would have to wait, should the thief be stopped.)
+    /// The same for the blocks in its inbox.
+    void steal(member& thief, member& from) noexcept
+    {
+        with_leased(from, [&] { thief.steal_from(from); });
+    }
+
+    /// The same with all whose threads have been away for so long, and gives back their slabs that no block
+    /// uses. (Not with others: they would have to wait, should the thief be stopped.)
     void steal_all(member& thief, std::uint32_t away_ms = member::overdue_ms) noexcept
     {
         for (std::uint32_t i = 0; i < leasable(); ++i) {
@@ -404,14 +407,14 @@ private:
     }
 
     // Effects: calls `use` while the thread that has the cache is kept from its slow paths. False: it did not,
-    // as the thread is in one, somebody else is a thief, or there can be none: the system has no barrier on all
-    // threads, or one that would cost a thread something at each free into a slab.
+    // as the thread is in one, somebody else is a thief, the cache is a shared one, or there are no thieves:
+    // the system has no barrier on all threads, or one that would make each free into a slab dearer.
     template <class Use>
     bool with_leased(member& m, Use use) noexcept
     {
         if (!os::local_barrier_is_free || barrier_.load(std::memory_order_relaxed) == trial::failed)
             return false;
-        if (!thieves_lock_.try_lock()) return false;
+        if (m.index >= leasable() || !thieves_lock_.try_lock()) return false;
         if (barrier_ == trial::none) barrier_ = os::barrier_on_all_threads() ? trial::passed : trial::failed;
         const bool entered = barrier_ == trial::passed && m.try_begin_theft();
         if (entered) {

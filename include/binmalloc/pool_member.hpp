@@ -108,7 +108,7 @@ private:
         pool_member& home = owner().at(to);
         // If its thread is away, each takes the slabs of its own blocks first, so that all get their share.
         const std::uint32_t away_ms = absence_of(home);
-        if (away_ms < overdue_ms || !owner().steal(*this, home, &box)) {
+        if (away_ms < overdue_ms || !owner().steal(*this, home, box)) {
             box.send(home.inbox);
             home.waiting.fetch_add(bytes, std::memory_order_relaxed);
         }
