@@ -21,93 +21,14 @@
 #ifndef BINMALLOC_CACHE_HPP
 #define BINMALLOC_CACHE_HPP
 
-#include <binmalloc/class_lists.hpp>
-#include <binmalloc/fork_gate.hpp>
-#include <binmalloc/inbox.hpp>
+#include <binmalloc/cache_base.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/slab.hpp>
-#include <binmalloc/span_stash.hpp>
-#include <binmalloc/spinlock.hpp>
-#include <binmalloc/tiny_bin.hpp>
 
 #include <atomic>
 #include <type_traits>
 
 namespace binmalloc::detail {
-
-/// What every cache has, whatever its heap's policies: enough to free a block into it from anywhere.
-struct alignas(64) cache_base {
-    detail::inbox inbox; ///< blocks that others freed
-    spinlock lock;
-    std::atomic<std::size_t> waiting{0};         ///< bytes in the inbox, approximately
-    std::atomic<std::uint32_t> overdue_since{0}; ///< ms: when that was found to be much; 0: its thread came by
-    tiny_bin tiny;
-    spinlock spans_lock;
-    unit_list spans; ///< an arena's live spans
-
-    alignas(64) const void* pool = nullptr; ///< the pool that it is part of; null: none
-    fork_gate* gate = nullptr;              ///< the pool's
-    span_stash* stash = nullptr;            ///< of the thread whose cache or guest it is; null: none
-    bool leasable = false;                  ///< a member of a pool; not the empty cache, no guest
-    std::uint32_t index = 0;                ///< its place there
-    std::atomic<bool> made{false};          ///< its bins are initialised
-    std::atomic<std::uint32_t> busy{0};     ///< its lists may be inconsistent: a `visitor`; see fork_gate.hpp
-    std::atomic<bool> visiting{false};      ///< its thread frees into a slab, and is not busy
-    std::atomic<slab*> ended{nullptr};      ///< its countdown has ended, the slow path is on its way
-
-    enum visitor : std::uint32_t { nobody, holder, thief };
-
-    /// Effects: the cache is busy, unless a fork is on its way; waits for a thief. Requires: it is in a
-    /// pool, its lock or lease is held.
-    bool try_begin() noexcept
-    {
-        // Nobody else can be the holder: a signal came in its slow path.
-        for (unsigned step = 0; enter(holder) == thief; ++step) {
-            // In a forked child the thief may not be there.
-            if (!gate->is_open()) return false;
-            spinlock::wait_step(step);
-        }
-        if (gate->is_open()) [[likely]]
-            return true;
-        end();
-        return false;
-    }
-
-    /// Effects: the cache is busy, if it is not already.
-    bool try_begin_theft() noexcept { return enter(thief) == nobody; }
-
-    void end() noexcept { busy.store(nobody, std::memory_order_release); }
-
-    /// Effects: the span belongs to this cache from now on, or no longer. Any thread.
-    void attach(span* s) noexcept
-    {
-        lock_guard held(spans_lock);
-        s->home = this;
-        spans.push_front(s);
-    }
-
-    void detach(span* s) noexcept
-    {
-        lock_guard held(spans_lock);
-        s->home = nullptr;
-        spans.remove(s);
-    }
-
-private:
-    // Returns: who was in there. Then it stays his.
-    std::uint32_t enter(visitor v) noexcept
-    {
-        std::uint32_t before = nobody;
-        busy.compare_exchange_strong(before, v, std::memory_order_seq_cst);
-        return before;
-    }
-};
-
-/// The part of a cache that the fast paths see.
-template <class Table>
-struct cache_front : cache_base {
-    class_lists<Table> lists; ///< a guest's: what its next allocations take
-};
 
 /// `Tracked`: keeps full slabs listed too, so that all can be released at once (an arena).
 template <class Table, class Pages, bool Tracked = false>

@@ -23,8 +23,8 @@ enum class unit_kind : std::uint8_t {
 
 /// What a slab's and a span's header have in common. Written by whoever holds the unit when it is
 /// handed out and taken back, constant while a block in it lives: so any thread may read it then. But a
-/// slab's `owner` and `home` change when another cache adopts it; not from or to a cache that somebody else
-/// holds, so a thread that finds its own there can rest on it.
+/// slab's `owner` and `home` change when another cache adopts it: not to a cache that somebody else holds, and
+/// from one only while that is busy, so a thread that is in a slow path, and finds its own there, can rest on it.
 struct unit_header {
     /// The cache whose thread may free here without further questions, compared on every free. Null,
     /// which no thread's cache is, for all that needs a closer look: spans, 4-byte blocks, slabs

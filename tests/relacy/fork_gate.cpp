@@ -2,7 +2,7 @@
 // whoever comes after sees what it did. And a thief, who makes a cache busy that is not his.
 #include "checker.hpp"
 
-#include <binmalloc/cache.hpp>
+#include <binmalloc/cache_base.hpp>
 
 struct fork_gate_test : rl::test_suite<fork_gate_test, 4> {
     static constexpr unsigned lessees = 2;
