@@ -123,6 +123,24 @@ TEST_F(ClassLists, close_when_many_have_passed)
     EXPECT_FALSE(lists.is_time_to_close(bin)) << "those before do not count";
 }
 
+TEST_F(ClassLists, say_that_a_block_is_on_its_way_to_its_slab)
+{
+    EXPECT_FALSE(lists.are_being_passed());
+    ASSERT_FALSE(keep(0)) << "closed";
+    EXPECT_TRUE(lists.are_being_passed());
+    lists.pass(bin);
+    EXPECT_FALSE(lists.are_being_passed());
+
+    fill(blocks.size());
+    for (std::size_t i = 0; i < capacity; ++i) ASSERT_TRUE(keep(i));
+    EXPECT_FALSE(lists.are_being_passed());
+    ASSERT_FALSE(keep(capacity)) << "full";
+    EXPECT_TRUE(lists.are_being_passed());
+    lists.forget_passing();
+    EXPECT_FALSE(lists.are_being_passed());
+    EXPECT_EQ(close(), capacity);
+}
+
 TEST_F(ClassLists, see_what_was_freed_twice_in_a_row)
 {
     if (with_thread_sanitizer) GTEST_SKIP() << "no death tests under this tool";

@@ -150,9 +150,9 @@ public:
     }
 
     /// Effects: the same with a cache whose thread may be on its fast paths. The slow paths wait, as it is
-    /// busy. Before it frees into a slab, the fast path says so, then sees whether the slab is still its own;
-    /// who takes that away first and then looks can be sure, after a barrier on all threads. Slabs that are
-    /// active stay, and so do all while the thread does not get out of one. Requires: both are busy.
+    /// busy. A free that finds no room in its list leaves that in `room`, then sees whether the slab is still
+    /// its own; who takes that away first and then looks can be sure, after a barrier on all threads. Slabs
+    /// that are active stay, and so do all while the thread does not get past its list. Requires: both are busy.
     void steal_from(cache& other) noexcept
     {
         inbox::content taken;
@@ -165,7 +165,7 @@ public:
         inbox::look(taken, [&other](const block* b) {
             if (slab* s = slab_of(b); s->home == &other && !other.is_active(s)) set_owner(s, nullptr);
         });
-        const bool safe = os::barrier_on_all_threads() && other.ends_visit();
+        const bool safe = os::barrier_on_all_threads() && other.lets_pass();
         outbox back;
         inbox::each(taken, [&](block* b) {
             slab* s = slab_of(b);
@@ -289,11 +289,11 @@ private:
         if (s->available) available_[s->bin].push_back(s);
     }
 
-    // Returns: false if the thread does not come out of it: it may have been stopped in there.
-    bool ends_visit() const noexcept
+    // Effects: waits for a free on its way to a slab. False: it does not come there; it may have been stopped.
+    bool lets_pass() const noexcept
     {
         constexpr unsigned patience = 128;
-        for (unsigned step = 0; this->visiting.load(std::memory_order_acquire); ++step) {
+        for (unsigned step = 0; this->lists.are_being_passed(); ++step) {
             if (step == patience) return false;
             os::pause();
         }

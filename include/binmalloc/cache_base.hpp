@@ -33,7 +33,6 @@ struct alignas(64) cache_base {
     std::uint32_t index = 0;                ///< its place there
     std::atomic<bool> made{false};          ///< its bins are initialised
     std::atomic<std::uint32_t> busy{0};     ///< its lists may be inconsistent: a `visitor`; see fork_gate.hpp
-    std::atomic<bool> visiting{false};      ///< its thread frees into a slab, and is not busy
     std::atomic<slab*> ended{nullptr};      ///< its countdown has ended, the slow path is on its way
 
     enum visitor : std::uint32_t { nobody, holder, thief };

@@ -277,7 +277,7 @@ public:
             if (&m == own || is_untouched(i)) continue;
             if (m.stash != nullptr) m.stash->inherit();
             m.end();
-            m.visiting.store(false, std::memory_order_relaxed);
+            m.lists.forget_passing();
             if (m.interrupted_) {
                 free_leases_[i / 64].fetch_and(~bit, std::memory_order_relaxed);
                 continue;

@@ -1,6 +1,6 @@
 // binmalloc: the free blocks that the fast paths take and keep, a list for each size class.
 //
-// Layer: cache. Not thread safe: whoever holds the cache.
+// Layer: cache. Not thread safe: whoever holds the cache; any thread may ask whether a block is passing.
 //
 // Before its slabs a cache has, for each class, a list of blocks of any of them, last in, first out. An
 // allocation takes its top. When it is empty, all that is free in one slab becomes the list. A thread that
@@ -14,6 +14,7 @@
 #ifndef BINMALLOC_CLASS_LISTS_HPP
 #define BINMALLOC_CLASS_LISTS_HPP
 
+#include <binmalloc/relaxed.hpp>
 #include <binmalloc/size_classes.hpp>
 #include <binmalloc/slab.hpp>
 
@@ -43,14 +44,14 @@ public:
     {
         block* const b = pop(&lists_[bin]);
         if (b != nullptr) [[likely]]
-            ++room_[bin];
+            room_[bin].increment();
         return b;
     }
 
     /// Effects: keeps a block. Likewise. False: there is no room, or it is closed; pass() must follow.
     BINMALLOC_INLINE bool keep(std::size_t bin, void* p) noexcept
     {
-        if (below_zero_after(room_[bin])) [[unlikely]]
+        if (room_[bin].below_zero_after_decrement()) [[unlikely]]
             return false;
         push(lists_[bin], p);
         return true;
@@ -63,17 +64,32 @@ public:
     void fill(unsigned bin, block* first) noexcept
     {
         set_in_order(lists_[bin].free, first);
-        room_[bin] = capacities_[bin];
+        room_[bin].set(capacities_[bin]);
         passed_[bin] = 0;
     }
 
-    /// Effects: the block that was not kept goes to its slab.
-    BINMALLOC_INLINE void pass(unsigned bin) noexcept { room_[bin] = 0; }
+    /// Effects: the block that was not kept is in its slab.
+    BINMALLOC_INLINE void pass(unsigned bin) noexcept { room_[bin].publish(0); }
+
+    /// Returns: if a block is on its way to its slab, neither kept nor passed.
+    bool are_being_passed() const noexcept
+    {
+        for (const relaxed_count& room : room_)
+            if (room.observe() < 0) return true;
+        return false;
+    }
+
+    /// Effects: forgets that one is, in a forked child: whoever had it is not there.
+    void forget_passing() noexcept
+    {
+        for (relaxed_count& room : room_)
+            if (room.get() < 0) room.set(0);
+    }
 
     /// Effects: takes note that blocks of a slab may have passed.
     void count_passed(unsigned bin, std::uint32_t blocks) noexcept
     {
-        if (room_[bin] <= 0) passed_[bin] += blocks;
+        if (room_[bin].get() <= 0) passed_[bin] += blocks;
     }
 
     bool is_time_to_close(unsigned bin) const noexcept
@@ -85,7 +101,7 @@ public:
     template <class Use>
     void close(unsigned bin, Use use) noexcept
     {
-        room_[bin] = 0;
+        room_[bin].set(0);
         while (block* const b = pop(&lists_[bin])) use(b);
         at_end(&lists_[bin]);
     }
@@ -94,7 +110,7 @@ public:
     void forget() noexcept
     {
         make();
-        for (std::int32_t& room : room_) room = 0;
+        for (relaxed_count& room : room_) room.set(0);
     }
 
     /// The list by itself, for who knows how many blocks it has.
@@ -114,25 +130,8 @@ private:
     }
     static constexpr auto capacities_ = compute_capacities();
 
-    // Effects: counts down. Returns: if it is below zero now.
-    BINMALLOC_INLINE static bool below_zero_after(std::int32_t& count) noexcept
-    {
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(__SANITIZE_THREAD__)
-        // Compilers would take two or three instructions more.
-        bool negative;
-#    if defined(__clang__)
-        asm("sub{l $1, %1| dword ptr %1, 1}" : "=@ccs"(negative), "+m"(count));
-#    else
-        asm("sub{l $1, %1| %1, 1}" : "=@ccs"(negative), "+m"(count));
-#    endif
-        return negative;
-#else
-        return --count < 0;
-#endif
-    }
-
     free_list lists_[Table::count];
-    std::int32_t room_[Table::count]{};    // blocks that may be kept before the next pass
+    relaxed_count room_[Table::count];     // blocks that may be kept before the next pass; -1: one is passing
     std::uint32_t passed_[Table::count]{}; // since it was filled; counted when a slab is looked at
 };
 

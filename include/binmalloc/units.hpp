@@ -5,7 +5,7 @@
 #define BINMALLOC_UNITS_HPP
 
 #include <binmalloc/bits.hpp>
-#include <binmalloc/relaxed_pointer.hpp>
+#include <binmalloc/relaxed.hpp>
 
 #include <type_traits>
 

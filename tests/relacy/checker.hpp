@@ -4,7 +4,7 @@
 #pragma GCC system_header // g++ warns of much in Relacy itself
 
 // Orders nothing, and is part of layouts: it keeps the real atomics.
-#include <binmalloc/relaxed_pointer.hpp>
+#include <binmalloc/relaxed.hpp>
 
 // Relacy makes macros of keywords and of the orders: the library's headers come first.
 #include <array>
