@@ -27,6 +27,36 @@ constexpr std::size_t unit = binmalloc::detail::unit_size;
 
 std::size_t place_in_unit(const void* block) { return address_of(block) % unit; }
 
+TEST(ColoringSizes, are_those_that_get_the_same_span_and_the_same_room)
+{
+    using namespace binmalloc::detail;
+    const auto bytes_for = [](std::size_t size) {
+        return binmalloc::detail::align_up(with_room(size, natural_alignment), unit_size);
+    };
+    const auto room_of_size = [&](std::size_t size) {
+        return room_for(bytes_for(size), size, natural_alignment);
+    };
+    size_range range{0, 0};
+    std::size_t ranges = 0;
+    for (std::size_t size = max_block_size + 1; size <= 2 * mib; ++size) {
+        const std::size_t bytes = bytes_for(size);
+        const std::size_t room = room_of_size(size);
+        const size_range now = sizes_of(bytes, room);
+        ASSERT_LT(size - now.first, now.count) << size;
+        if (now.first == range.first) continue;
+        ASSERT_EQ(now.first, size) << "they begin where the last ones end";
+        ASSERT_TRUE(ranges == 0 || range.first + range.count == size);
+        const std::size_t last = now.first + now.count - 1;
+        ASSERT_EQ(bytes_for(last), bytes);
+        ASSERT_EQ(room_of_size(last), room);
+        ASSERT_TRUE(bytes_for(last + 1) != bytes || room_of_size(last + 1) != room);
+        range = now;
+        ++ranges;
+    }
+    EXPECT_GT(ranges, 128U);
+    EXPECT_EQ(sizes_of(9 * unit, 0).count, 0U) << "a request for more than a line's alignment";
+}
+
 template <class Heap>
 class Coloring : public testing::Test {
 protected:

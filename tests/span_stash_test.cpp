@@ -54,6 +54,22 @@ protected:
         EXPECT_EQ(s->kind, kept ? unit_kind::none : unit_kind::span);
         return kept;
     }
+    /// Effects: it has looked at its share.
+    void ready()
+    {
+        ASSERT_TRUE(keep(many - 1, 1));
+        ASSERT_EQ(take(1), at(many - 1));
+    }
+    /// The same with a block at p, whose place there is right for the sizes from `least` on.
+    bool keep_block(unsigned unit, unsigned units, void* p, std::size_t least, std::size_t sizes)
+    {
+        span* s = make_span(at(unit), unit_kind::span, units * unit_size);
+        s->least = least;
+        s->sizes = sizes;
+        const bool kept = stash.keep_latest(s, p);
+        EXPECT_EQ(s->kind, kept ? unit_kind::none : unit_kind::span);
+        return kept;
+    }
     span* take(unsigned units)
     {
         span* s = stash.take_last(units);
@@ -80,6 +96,94 @@ TEST_F(SpanStash, gives_what_was_freed_last)
     EXPECT_EQ(take(5), at(0));
     EXPECT_EQ(take(5), nullptr);
     EXPECT_EQ(stash.held(), 0U);
+}
+
+TEST_F(SpanStash, gives_the_latest_block_for_the_sizes_that_it_is_right_for)
+{
+    ready();
+    EXPECT_EQ(stash.take_latest(0), nullptr);
+    EXPECT_EQ(stash.take_latest(SIZE_MAX), nullptr);
+    char block = 0;
+    for (const std::size_t size : {100U, 105U, 109U}) {
+        ASSERT_TRUE(keep_block(0, 5, &block, 100, 10));
+        EXPECT_EQ(stash.held(), 5U);
+        for (const std::size_t other : {std::size_t{0}, std::size_t{99}, std::size_t{110}, SIZE_MAX})
+            EXPECT_EQ(stash.take_latest(other), nullptr) << other;
+        EXPECT_EQ(stash.take_latest(size), &block);
+        EXPECT_EQ(at(0)->kind, unit_kind::span);
+        EXPECT_EQ(stash.held(), 0U);
+        EXPECT_EQ(stash.take_latest(size), nullptr) << "it is gone";
+        EXPECT_EQ(take(5), nullptr);
+    }
+    ASSERT_TRUE(keep_block(0, 5, &block, 100, 0)) << "nobody knows its sizes";
+    EXPECT_EQ(stash.take_latest(100), nullptr);
+    EXPECT_EQ(take(5), at(0));
+}
+
+TEST_F(SpanStash, has_the_latest_among_all_others_once_it_is_not_that)
+{
+    ready();
+    char blocks[3]{};
+    for (unsigned i = 0; i < 3; ++i) ASSERT_TRUE(keep_block(i * 10, 5 + i, &blocks[i], 100, 10));
+    EXPECT_EQ(stash.held(), 18U);
+    EXPECT_EQ(take(6), at(10)) << "it was displaced";
+    EXPECT_EQ(stash.take_latest(105), &blocks[2]);
+    EXPECT_EQ(take(5), at(0));
+    ASSERT_TRUE(keep_block(20, 7, &blocks[2], 100, 10));
+    EXPECT_EQ(take(7), at(20)) << "for another size it is a span like all others";
+    EXPECT_EQ(stash.take_latest(105), nullptr);
+    ASSERT_TRUE(keep_block(20, 7, &blocks[2], 100, 10));
+    ASSERT_TRUE(keep(40, 3)) << "units without a block do not displace it";
+    EXPECT_EQ(stash.take_latest(105), &blocks[2]);
+    EXPECT_EQ(stash.held(), 3U);
+}
+
+TEST_F(SpanStash, counts_the_latest_as_all_others)
+{
+    ready();
+    char block = 0;
+    for (unsigned i = 0; i < 8; ++i) ASSERT_TRUE(keep_block(i * 8, 8, &block, 100, 10));
+    EXPECT_EQ(stash.held(), 64U);
+    EXPECT_FALSE(keep_block(300, 1, &block, 100, 10));
+    EXPECT_FALSE(keep(300, 1));
+    EXPECT_EQ(stash.held(), 64U);
+    EXPECT_EQ(take(8), at(56));
+    EXPECT_TRUE(keep(300, 8));
+    EXPECT_FALSE(keep(320, 1));
+    std::uint32_t given = 0;
+    const auto count = [&given](unit_header* const*, const std::uint32_t* units, unsigned spans) {
+        for (unsigned i = 0; i < spans; ++i) given += units[i];
+    };
+    ASSERT_EQ(take(8), at(300));
+    ASSERT_TRUE(keep_block(300, 8, &block, 100, 10));
+    stash.empty(count);
+    EXPECT_EQ(given, 64U);
+    EXPECT_EQ(stash.held(), 0U);
+    EXPECT_EQ(stash.take_latest(100), nullptr);
+
+    ASSERT_TRUE(keep_block(0, 8, &block, 100, 10));
+    stash.close();
+    EXPECT_EQ(stash.take_latest(100), nullptr) << "a thief is at it";
+    EXPECT_FALSE(keep_block(300, 1, &block, 100, 10));
+    stash.steal(count);
+    EXPECT_EQ(given, 72U);
+    stash.open();
+    EXPECT_EQ(stash.take_latest(100), nullptr) << "stolen";
+    EXPECT_EQ(stash.held(), 0U);
+}
+
+TEST_F(SpanStash, looks_at_the_page_allocator_now_and_then_for_the_latest_too)
+{
+    ready();
+    char block = 0;
+    int turns = 0;
+    while (keep_block(0, 5, &block, 100, 10) && turns < 1000) {
+        ASSERT_EQ(stash.take_latest(100), &block);
+        ++turns;
+    }
+    EXPECT_EQ(turns, 254);
+    EXPECT_FALSE(keep(0, 5)) << "it is time";
+    EXPECT_TRUE(keep_block(0, 5, &block, 100, 10));
 }
 
 TEST_F(SpanStash, gives_the_front_of_the_tightest_that_is_long_enough)

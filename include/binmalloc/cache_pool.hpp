@@ -24,6 +24,7 @@
 
 #include <binmalloc/guest.hpp>
 #include <binmalloc/homeward.hpp>
+#include <binmalloc/lease_set.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/page_source.hpp>
 #include <binmalloc/pool_member.hpp>
@@ -59,21 +60,10 @@ public:
     /// was in use last; null if all are taken.
     member* acquire_lease() noexcept
     {
-        for (std::uint32_t i = 0; i < divide_up(leasable(), 64); ++i) {
-            std::uint64_t free = free_leases_[i].load(std::memory_order_relaxed);
-            while (free != 0) {
-                const std::uint64_t lowest = lowest_bit(free);
-                const auto before = free_leases_[i].fetch_and(~lowest, std::memory_order_acquire);
-                if ((before & lowest) != 0) {
-                    const auto bit = static_cast<std::uint32_t>(std::countr_zero(lowest));
-                    member& m = at(i * 64 + bit);
-                    lock(m);
-                    return &m;
-                }
-                free = free_leases_[i].load(std::memory_order_relaxed);
-            }
-        }
-        return nullptr;
+        const std::uint32_t i = leases_.acquire();
+        if (i == leases_.none) return nullptr;
+        lock(at(i));
+        return &at(i);
     }
 
     /// Effects: the cache is free for the next thread; blocks held back for others are handed over.
@@ -86,8 +76,7 @@ public:
         stashes.release(*m->stash);
         m->end();
         m->lock.unlock();
-        free_leases_[m->index / 64].fetch_or(std::uint64_t{1} << (m->index % 64),
-                                             std::memory_order_release);
+        leases_.end(m->index);
     }
 
     /// Effects: calls `use`, if nobody holds the cache and no fork is on its way. False: it did not.
@@ -118,7 +107,9 @@ public:
     {
         const std::uint32_t count = size_ - leasable();
         for (std::uint32_t i = 0; i < count; ++i) {
-            member& m = at(leasable() + (hint + i) % count);
+            const std::uint32_t place = leasable() + (hint + i) % count;
+            leases_.touch(place);
+            member& m = at(place);
             if (!m.lock.try_lock()) continue;
             m.make(*this);
             return &m;
@@ -195,6 +186,7 @@ public:
     void steal_all(member& thief, std::uint32_t away_ms = member::overdue_ms) noexcept
     {
         for (std::uint32_t i = 0; i < leasable(); ++i) {
+            if (!leases_.is_touched(i)) continue;
             member& from = at(i);
             if (&from == &thief || !from.made.load(std::memory_order_acquire)) continue;
             if (member::absence_of(from) < away_ms) continue;
@@ -209,10 +201,8 @@ public:
     void release_idle() noexcept
     {
         // What is on its way to another cache must be there first.
-        for (std::uint32_t i = 0; i < size_; ++i)
-            with_idle(at(i), [this, &m = at(i)] { send_home(m); });
-        for (std::uint32_t i = 0; i < size_; ++i)
-            with_idle(at(i), [&m = at(i)] { m.release_free_slabs(); });
+        each_touched([this](member& m) { with_idle(m, [this, &m] { send_home(m); }); });
+        each_touched([](member& m) { with_idle(m, [&m] { m.release_free_slabs(); }); });
     }
 
     /// Effects: no thread's exit is waited for any more. Gives back what no block uses, of all caches,
@@ -221,10 +211,12 @@ public:
     bool retire() noexcept
     {
         exit_key.destroy();
-        for (std::uint32_t i = 0; i < size_; ++i)
-            if (is_at_rest(at(i))) send_home(at(i));
-        for (std::uint32_t i = 0; i < size_; ++i)
-            if (is_at_rest(at(i))) at(i).release_free_slabs();
+        each_touched([this](member& m) {
+            if (is_at_rest(m)) send_home(m);
+        });
+        each_touched([](member& m) {
+            if (is_at_rest(m)) m.release_free_slabs();
+        });
         stashes.release_all();
         pages.purge();
         // Another copy of the heap may just be done with the last block of ours.
@@ -251,7 +243,7 @@ public:
         const std::uint64_t deadline = os::now_ms() + fork_patience_ms;
         while (look_for_busy() && os::now_ms() < deadline) os::yield();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.lock();
-        for (std::uint32_t i = 0; i < size_; ++i) at(i).freeze();
+        each_touched([](member& m) { m.freeze(); });
         stashes.freeze();
         pages.freeze(deadline);
     }
@@ -260,7 +252,7 @@ public:
     {
         pages.thaw();
         stashes.thaw();
-        for (std::uint32_t i = 0; i < size_; ++i) at(i).thaw();
+        each_touched([](member& m) { m.thaw(); });
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.unlock();
         thieves_lock_.unlock();
         gate.reopen();
@@ -273,20 +265,19 @@ public:
         pages.inherit();
         for (std::uint32_t i = 0; i < leasable(); ++i) {
             member& m = at(i);
-            const std::uint64_t bit = std::uint64_t{1} << (i % 64);
-            if (&m == own || is_untouched(i)) continue;
+            if (&m == own || leases_.nobody_had(i)) continue;
             if (m.stash != nullptr) m.stash->inherit();
             m.end();
             m.lists.forget_passing();
             if (m.interrupted_) {
-                free_leases_[i / 64].fetch_and(~bit, std::memory_order_relaxed);
+                leases_.set_aside(i);
                 continue;
             }
             // What its thread was about to do when it met the gate.
             if (slab* s = m.ended.exchange(nullptr, std::memory_order_relaxed))
                 m.countdown_ended(s);
             m.lock.unlock();
-            free_leases_[i / 64].fetch_or(bit, std::memory_order_relaxed);
+            leases_.end(i);
         }
         if (guests_ == nullptr) return;
         member& through = lock_shared(0);
@@ -307,10 +298,10 @@ public:
         bool quiet = known && !pages.lock().is_held() && !guests_lock_.is_held()
             && !stashes.lock().is_held() && !thieves_lock_.is_held();
         look_for_busy();
-        for (std::uint32_t i = 0; i < size_; ++i) {
-            if (i >= leasable() && at(i).lock.is_held()) quiet = false;
-            if (at(i).tiny.lock().is_held()) quiet = false;
-        }
+        each_touched([this, &quiet](member& m) {
+            if (index_of(m) >= leasable() && m.lock.is_held()) quiet = false;
+            if (m.tiny.lock().is_held()) quiet = false;
+        });
         if (quiet)
             inherit(own);
         else
@@ -330,15 +321,12 @@ private:
     static constexpr std::uint32_t caches_per_cpu = 4;
     static constexpr unsigned max_cpus = 1024;
     enum class trial : std::uint8_t { none, passed, failed };
-    static constexpr std::uint32_t words = max_cpus * (caches_per_cpu - 1) / 64;
 
     // The OS gives zero bytes, which is the initial state of a member's lock and inbox: they work
     // before the rest is made, which happens under the lock when the member is first used.
     explicit cache_pool(std::uint32_t size) noexcept
-        : stashes(pages, leasable_of(size)), size_(size)
+        : stashes(pages, leasable_of(size)), size_(size), leases_(leasable_of(size))
     {
-        for (std::uint32_t i = 0; i < leasable(); ++i)
-            free_leases_[i / 64].fetch_or(std::uint64_t{1} << (i % 64), std::memory_order_relaxed);
         gate.create();
     }
 
@@ -350,11 +338,12 @@ private:
 
     static bool is_at_rest(const member& m) noexcept { return m.made.load() && !m.busy.load(); }
 
-    // Of a cache that is to be had by lease: nobody ever had it. Its memory stays untouched.
-    bool is_untouched(std::uint32_t i) noexcept
+    // Effects: calls `use` with each cache that any thread has had.
+    template <class Use>
+    void each_touched(Use use) noexcept
     {
-        const std::uint64_t free = free_leases_[i / 64].load(std::memory_order_relaxed);
-        return !at(i).made.load(std::memory_order_relaxed) && (free >> i % 64 & 1) != 0;
+        for (std::uint32_t i = 0; i < size_; ++i)
+            if (leases_.is_touched(i)) use(at(i));
     }
 
     // Returns: whether a cache is interrupted if the fork comes now. One look at all: whoever becomes
@@ -363,9 +352,10 @@ private:
     {
         bool any = false;
         for (std::uint32_t i = 0; i < leasable(); ++i) {
+            if (!leases_.is_touched(i)) continue;
             member& m = at(i);
             const bool is_busy = m.busy.load(std::memory_order_seq_cst);
-            if (m.interrupted_ != is_busy) m.interrupted_ = is_busy;
+            m.interrupted_ = is_busy;
             any = any || is_busy;
         }
         return any;
@@ -442,7 +432,7 @@ private:
     spinlock thieves_lock_; // held by the one thief
     std::atomic<trial> barrier_{trial::none};
     guest_type* guests_ = nullptr;
-    std::atomic<std::uint64_t> free_leases_[words]{};
+    lease_set<max_cpus * caches_per_cpu> leases_;
 };
 
 } // namespace binmalloc::detail

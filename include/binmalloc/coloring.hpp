@@ -32,11 +32,13 @@ inline std::size_t lead_of(const span* s) noexcept { return s->distance * cache_
 
 inline std::size_t usable_bytes_of(const span* s) noexcept { return s->bytes - room_of(s); }
 
+/// Up to here a block takes the room that is left over; there, no line would be left for other colors.
+inline constexpr std::size_t largest_without_room = 4 * unit_size - cache_line;
+
 /// Bytes that a span for `size` bytes shall have, at least.
 constexpr std::size_t with_room(std::size_t size, std::size_t alignment) noexcept
 {
-    constexpr std::size_t least = 4 * unit_size - cache_line; // there, no line would be left for the others
-    const bool all = alignment <= cache_line && size > least && size <= max_span_size - most_room;
+    const bool all = alignment <= cache_line && size > largest_without_room && size <= max_span_size - most_room;
     return all ? size + most_room : size;
 }
 
@@ -56,6 +58,28 @@ inline void copy_color(span* to, const span* from) noexcept
 
 inline void forget_color(span* s) noexcept { s->distance = s->bin = 0; }
 
+/// Sizes, with the natural alignment: [first, first + count).
+struct size_range {
+    std::size_t first;
+    std::size_t count;
+};
+
+/// The sizes for which a block gets just so many bytes of a span, and so much room. None: no such one does.
+constexpr size_range sizes_of(std::size_t bytes, std::size_t room) noexcept
+{
+    const std::size_t largest = bytes - room;
+    std::size_t below = bytes - unit_size; // would need fewer units
+    const bool added = below >= largest_without_room;
+    if (room == most_room) {
+        if (added) below = below - most_room > largest_without_room ? below - most_room : largest_without_room;
+    } else {
+        const std::size_t more_colors = bytes - 2 * room - cache_line; // so would this, at least
+        if (added || more_colors < below) return {0, 0};
+        below = more_colors;
+    }
+    return {below + 1, largest - below};
+}
+
 /// Effects: gives a span the color of its place, out of as many as fit into the room. Returns: where its
 /// block begins.
 BINMALLOC_OUTLINE inline void* color_in(span* s, std::size_t room) noexcept
@@ -65,6 +89,9 @@ BINMALLOC_OUTLINE inline void* color_in(span* s, std::size_t room) noexcept
     hash = (hash ^ hash >> 15) * std::uint32_t{0x85EBCA77};
     s->bin = static_cast<std::uint8_t>(room / cache_line);
     s->distance = static_cast<std::uint8_t>((hash >> 24) & s->bin); // a power of two less one
+    const size_range sizes = sizes_of(s->bytes, room);
+    s->least = sizes.first;
+    s->sizes = sizes.count;
     forbid(unit_memory(s), lead_of(s));
     return offset(unit_memory(s), lead_of(s));
 }

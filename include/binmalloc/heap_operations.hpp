@@ -23,7 +23,7 @@ struct allocation_result {
 namespace detail {
 
 /// Bytes that may be used at a block of any heap. Requires: p is null (then 0) or a live block.
-inline std::size_t usable_size(const void* p) noexcept
+BINMALLOC_INLINE std::size_t usable_size(const void* p) noexcept
 {
     if (p == nullptr) return 0;
     const std::size_t size = usable_bytes(first_header(header_of(p)));
@@ -67,9 +67,11 @@ struct heap_operations {
     /// Returns: a block by malloc's rule, if the fast path has one; else null.
     BINMALLOC_INLINE static void* take(Core& core, std::size_t size) noexcept
     {
-        if (size > table::fast_limit) [[unlikely]]
-            return nullptr;
-        void* p = core.take_block(table::of_fast(size));
+        void* p = nullptr;
+        if (size <= table::fast_limit) [[likely]]
+            p = core.take_block(table::of_fast(size));
+        else if constexpr (keeps_spans)
+            p = core.take_latest_span(size);
         return p != nullptr ? handed_out(p, size) : nullptr;
     }
 
@@ -87,7 +89,7 @@ struct heap_operations {
     {
         if (size <= table::fast_limit)
             return handed_out(core.allocate_block(table::of_fast(size), size), size);
-        return allocate_larger_here(core, size);
+        return allocate_larger_rest(core, size);
     }
 
     BINMALLOC_INLINE static void* allocate(Core& core, std::size_t size,
@@ -255,20 +257,24 @@ private:
     }
 
     // Some cores keep spans for their thread.
-    static constexpr bool keeps_spans = requires { Core::take_last_span(std::size_t{}); };
-
-    BINMALLOC_INLINE static void* allocate_larger_here(Core& core, std::size_t size) noexcept
-    {
-        if constexpr (keeps_spans) {
-            if (span* s = core.take_last_span(size)) [[likely]]
-                return handed_out(color(s, size, natural_alignment), size);
-        }
-        return allocate_span(core, size, natural_alignment, nullptr);
-    }
+    static constexpr bool keeps_spans = requires { Core::take_latest_span(std::size_t{}); };
 
     BINMALLOC_OUTLINE static void* allocate_larger(Core& core, std::size_t size) noexcept
     {
-        return allocate_larger_here(core, size);
+        if constexpr (keeps_spans) {
+            if (void* p = core.take_latest_span(size)) [[likely]]
+                return handed_out(p, size);
+        }
+        return allocate_larger_rest(core, size);
+    }
+
+    BINMALLOC_INLINE static void* allocate_larger_rest(Core& core, std::size_t size) noexcept
+    {
+        if constexpr (keeps_spans) {
+            if (void* p = core.take_last_span(size)) [[likely]]
+                return handed_out(p, size);
+        }
+        return allocate_span(core, size, natural_alignment, nullptr);
     }
 
     BINMALLOC_OUTLINE static void* allocate_span(Core& core, std::size_t size,

@@ -72,12 +72,21 @@ public:
             base::free_into_slab(bin, p, h, c);
     }
 
-    /// Returns: the span that the thread freed last, if it has the right size, else null; not yet colored.
-    /// Requires: the size is that of a span.
-    BINMALLOC_INLINE static span* take_last_span(std::size_t size) noexcept
+    /// Returns: the block in the span that the thread freed last, if it is right for the size; else null. Also
+    /// before settle(). Requires: the size is that of a span.
+    BINMALLOC_INLINE static void* take_latest_span(std::size_t size) noexcept
+    {
+        const front* c = current_;
+        span_stash* stash = c != nullptr ? c->stash : nullptr;
+        return stash != nullptr ? stash->take_latest(size) : nullptr;
+    }
+
+    /// Returns: a block in the last that it freed before of the right length; else null. Requires: as above.
+    BINMALLOC_INLINE static void* take_last_span(std::size_t size) noexcept
     {
         span_stash* stash = current_->stash;
-        return stash != nullptr ? stash->take_last(span_units(size, natural_alignment)) : nullptr;
+        span* s = stash != nullptr ? stash->take_last(span_units(size, natural_alignment)) : nullptr;
+        return s != nullptr ? color(s, size, natural_alignment) : nullptr;
     }
 
     /// Returns: a block in a span that the thread has freed, or in a part of one, else null. Requires: as

@@ -72,7 +72,7 @@ public:
     void flush_all() noexcept
     {
         for (std::uint32_t i = 0; i < owner().size_; ++i)
-            if (outboxes()[i].count() != 0) flush(outboxes()[i], i);
+            if (owner().leases_.is_touched(i) && outboxes()[i].count() != 0) flush(outboxes()[i], i);
         held_back_ = 0;
     }
 

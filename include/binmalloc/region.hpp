@@ -78,9 +78,15 @@ static_assert(sizeof(slab) == header_size);
 static_assert(sizeof(free_unit) <= header_size);
 
 struct alignas(header_size) span : unit_header {
-    std::size_t bytes;         ///< of its units or pages; see coloring.hpp
-    void* mapping;             ///< huge: where its own mapping begins
-    std::size_t mapping_bytes; ///< huge: and how long it is
+    std::size_t bytes; ///< of its units or pages; see coloring.hpp
+    union {
+        void* mapping;             ///< huge: where its own mapping begins
+        std::size_t least;         ///< in a region: the smallest size of which its block's place is right
+    };
+    union {
+        std::size_t mapping_bytes; ///< huge: how long that is
+        std::size_t sizes;         ///< in a region: how many sizes, from that on; 0: not known
+    };
 };
 static_assert(sizeof(span) == header_size);
 

@@ -65,6 +65,8 @@ private:
 /// A count that its owner changes. Zero bytes are 0.
 class relaxed_count {
 public:
+    constexpr relaxed_count(std::int32_t n = 0) noexcept : value_{n} {}
+
     /// For its owner.
     BINMALLOC_INLINE std::int32_t get() const noexcept
     {
@@ -134,9 +136,9 @@ public:
 
 private:
 #if BINMALLOC_MEMORY_OPERANDS
-    std::int32_t value_ = 0; // written in one instruction each time
+    std::int32_t value_; // written in one instruction each time
 #else
-    std::atomic<std::int32_t> value_{0};
+    std::atomic<std::int32_t> value_;
 #endif
 };
 

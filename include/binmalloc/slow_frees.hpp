@@ -46,12 +46,11 @@ protected:
     BINMALLOC_OUTLINE static void deallocate_slow(void* p, unit_header* h) noexcept
     {
         front* c = current_;
-        const cache_base* home = h->home;
-        if (home == nullptr && h->kind == unit_kind::span) {
+        if (h->kind == unit_kind::span) {
             // No memory but the heap's says that it is of the stash's pages.
             auto* s = static_cast<span*>(h);
-            span_stash* stash = stash_for(s, p);
-            if (stash != nullptr && stash->keep_quickly(s)) [[likely]]
+            span_stash* stash = stash_for(c, s, p);
+            if (stash != nullptr && stash->keep_latest(s, p)) [[likely]]
                 return;
         }
         if (!c->leasable)
@@ -163,14 +162,14 @@ private:
 
     BINMALLOC_OUTLINE static void deallocate_span(void* p, span* s) noexcept
     {
-        span_stash* stash = stash_for(s, p);
+        span_stash* stash = stash_for(current_, s, p);
         if (stash == nullptr || !keep_span(*stash, s)) deallocate_anything(p, s);
     }
 
     // Returns: the thread's stash, if it may keep such a span, which the program frees at p; else null.
-    BINMALLOC_INLINE static span_stash* stash_for(const span* s, const void* p) noexcept
+    BINMALLOC_INLINE static span_stash* stash_for(const front* c, const span* s, const void* p) noexcept
     {
-        span_stash* stash = current_->stash;
+        span_stash* stash = c->stash;
         const bool right = stash != nullptr && s->home == nullptr && address_of(p) % unit_size == lead_of(s)
             && region_holding(s)->pages == stash->pages();
         return right ? stash : nullptr;

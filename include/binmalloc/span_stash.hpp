@@ -13,6 +13,9 @@
 // all the rest; only where the system has no such barrier there is one (os::local_barrier).
 // (Dice, Huang, Yang: Asymmetric Dekker Synchronization, 2001.)
 //
+// Programs that use one large block at a time free and allocate the same over and over: the span that was
+// freed last is before all lists, with its block as it was.
+//
 // A stash holds no more than 1 MiB, or one span as large as the largest that its thread has asked for
 // lately: a thread that only frees must not hoard. Where threads compete, or one often asks in vain, it
 // is 4 MiB.
@@ -20,6 +23,7 @@
 #define BINMALLOC_SPAN_STASH_HPP
 
 #include <binmalloc/platform/os.hpp>
+#include <binmalloc/relaxed.hpp>
 #include <binmalloc/span_lists.hpp>
 #include <binmalloc/spinlock.hpp>
 
@@ -51,6 +55,9 @@ private:
     std::atomic<std::size_t> borrowed_{0};
 };
 
+/// What a stash has whose latest span is gone: right for no size. Never written.
+inline constinit span no_span{};
+
 class span_stash {
 public:
     /// Effects: makes the stash usable, for units of this page allocator.
@@ -69,13 +76,43 @@ public:
     }
 
     /// So many units it holds at the moment. Any thread.
-    std::size_t held() const noexcept { return held_.load(std::memory_order_relaxed); }
+    std::uint32_t held() const noexcept { return listed() + latest_units(); }
 
     /// It holds something, or a part of the budget. Any thread.
     bool is_in_use() const noexcept { return held() + borrowed() != 0; }
 
     /// The page allocator whose units it takes.
     const void* pages() const noexcept { return pages_; }
+
+    /// Returns: the block of the span that was freed last, if its place there is right for the size, with
+    /// the natural alignment; else null. Owner.
+    BINMALLOC_INLINE void* take_latest(std::size_t size) noexcept
+    {
+        const visit inside(*this);
+        if (attention() != 0) [[unlikely]]
+            return nullptr;
+        span* const s = latest_;
+        if (size - s->least >= s->sizes) [[unlikely]]
+            return nullptr;
+        set_latest(&no_span, 0);
+        s->kind = unit_kind::span;
+        void* const b = latest_block_;
+#if defined(__GNUC__)
+        if (b == nullptr) __builtin_unreachable(); // callers do not ask
+#endif
+        return b;
+    }
+
+    /// Effects: keeps a span that was freed, before all others; its block is at p. False: the stash must look
+    /// closer, see keep(). Requires: it came from these pages, and its header says so. Owner.
+    BINMALLOC_INLINE bool keep_latest(span* s, void* p) noexcept
+    {
+        enter();
+        // Before anything that a thief changes is read.
+        const bool kept = attention() == 0 && becomes_latest(s, p);
+        leave();
+        return kept;
+    }
 
     /// Returns: a span of so many units, if it was the last that was freed of its list; else null. Owner.
     BINMALLOC_INLINE span* take_last(std::size_t units) noexcept
@@ -85,7 +122,7 @@ public:
             return nullptr;
         span* s = spans_.take_last(units);
         if (s != nullptr) [[likely]]
-            set_held(held() - units);
+            set_listed(listed() - units);
         return s;
     }
 
@@ -94,47 +131,44 @@ public:
     {
         const visit inside(*this);
         if (is_closed() || units > held()) return nullptr;
+        list_latest();
         const auto wanted = static_cast<std::uint32_t>(units);
         if (wanted > largest_) largest_ = wanted;
         span* s = spans_.take_tightest(wanted);
         if (s == nullptr && wanted > span_lists::few_units && spans_.join())
             s = spans_.take_tightest(wanted);
-        if (s != nullptr) set_held(held() - wanted);
+        if (s != nullptr) set_listed(listed() - wanted);
         return s;
     }
 
-    /// Effects: keeps a span that was freed. False: the stash must look closer, see keep(). Requires: it
-    /// came from these pages, and its header says so. Owner.
+    /// Effects: as keep_latest(), but behind that one: units without a block.
     BINMALLOC_INLINE bool keep_quickly(span* s) noexcept
     {
         const visit inside(*this);
-        if (attention() != 0) [[unlikely]] // before anything that a thief changes is read
+        if (attention() != 0) [[unlikely]]
             return false;
         const std::uint32_t units = units_of(s);
-        const std::uint32_t now = held_.load(std::memory_order_relaxed) + units;
-        const std::uint32_t left = left_.load(std::memory_order_relaxed);
-        if (now > limit_ || left == 0) [[unlikely]]
+        if (held() + units > limit_ || left_.below_zero_after_decrement()) [[unlikely]]
             return false;
-        left_.store(left - 1, std::memory_order_relaxed); // only the owner counts
-        add(s, units, now);
+        list(s, units);
         return true;
     }
 
-    /// Effects: the same. False: there is no room for it, or it is time to see to the page allocator.
+    /// Effects: as keep_quickly(). False: there is no room for it, or it is time to see to the page allocator.
     BINMALLOC_OUTLINE bool keep(span* s) noexcept
     {
         const visit inside(*this);
         if (is_closed()) return false;
         heed_share();
-        if (left_.load(std::memory_order_relaxed) == 0) {
+        const std::uint32_t units = units_of(s);
+        const std::uint32_t now = held() + units;
+        if (left_.get() <= 0) {
             end_window();
             return false;
         }
-        const std::uint32_t units = units_of(s);
-        const std::uint32_t now = held_.load(std::memory_order_relaxed) + units;
         if (now > useful_ || !borrow_for(now)) return false;
-        left_.store(left_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-        add(s, units, now);
+        left_.set(left_.get() - 1);
+        list(s, units);
         return true;
     }
 
@@ -151,7 +185,9 @@ public:
     void thin_out(Use use) noexcept
     {
         const visit inside(*this);
-        while (!is_closed() && held() > limit_ / 2) set_held(held() - spans_.empty_largest(use));
+        if (is_closed()) return;
+        list_latest();
+        while (listed() > limit_ / 2) set_listed(listed() - spans_.empty_largest(use));
     }
 
     /// Effects: takes note of a request that the stash could not serve. Owner.
@@ -159,7 +195,7 @@ public:
     {
         if (competing) competing_ = competing_after;
         // A thread that only allocates has no use for a stash.
-        const std::uint32_t left = left_.load(std::memory_order_relaxed);
+        const std::int32_t left = left_.observe();
         if (left != left_at_miss_) ++misses_;
         left_at_miss_ = left;
         const bool often = misses_ >= many_misses || competing_ != 0;
@@ -188,7 +224,7 @@ public:
     /// The owner has kept nothing here since the last time that this was asked.
     bool is_idle() noexcept
     {
-        const std::uint32_t left = left_.load(std::memory_order_relaxed);
+        const std::int32_t left = left_.observe();
         const bool idle = left == seen_left_;
         seen_left_ = left;
         return idle;
@@ -216,7 +252,8 @@ public:
         if (visiting_.load(std::memory_order_relaxed)) {
             visiting_.store(false, std::memory_order_relaxed);
             spans_.clear();
-            set_held(0);
+            set_listed(0);
+            set_latest(&no_span, 0);
             give_back_beyond(0);
         }
         open();
@@ -228,7 +265,7 @@ public:
     bool has_share = false;
 
 private:
-    static constexpr std::uint32_t window = 255;      // spans that were freed
+    static constexpr std::int32_t window = 255;      // spans that were freed
     static constexpr std::uint32_t many_misses = 16;  // in a window
     static constexpr std::uint32_t least_useful = 64; // units
     static constexpr std::uint32_t most_useful = 256; // where threads compete or misses are many
@@ -241,14 +278,21 @@ private:
         share_changed = 2, // or what is borrowed, since the owner looked at it
     };
 
+    BINMALLOC_INLINE void enter() noexcept
+    {
+        visiting_.store(true, std::memory_order_relaxed);
+        os::local_barrier();
+    }
+
+    BINMALLOC_INLINE void leave() noexcept { visiting_.store(false, std::memory_order_release); }
+
     class visit {
     public:
         BINMALLOC_INLINE explicit visit(span_stash& stash) noexcept : stash_(stash)
         {
-            stash_.visiting_.store(true, std::memory_order_relaxed);
-            os::local_barrier();
+            stash_.enter();
         }
-        BINMALLOC_INLINE ~visit() { stash_.visiting_.store(false, std::memory_order_release); }
+        BINMALLOC_INLINE ~visit() { stash_.leave(); }
         visit(const visit&) = delete;
         visit& operator=(const visit&) = delete;
 
@@ -263,10 +307,32 @@ private:
         attention_.fetch_and(~std::uint32_t{bit}, std::memory_order_release);
     }
 
-    BINMALLOC_INLINE void add(span* s, std::uint32_t units, std::uint32_t held_then) noexcept
+    BINMALLOC_INLINE void list(span* s, std::uint32_t units) noexcept
     {
         spans_.put(s, units);
-        set_held(held_then);
+        set_listed(listed() + units);
+    }
+
+    // Effects: keeps it, if there is room, and this is not the last of the window.
+    BINMALLOC_INLINE bool becomes_latest(span* s, void* p) noexcept
+    {
+        list_latest();
+        const std::uint32_t units = units_of(s);
+        if (listed() + units > limit_ || left_.below_zero_after_decrement()) [[unlikely]]
+            return false;
+        s->kind = unit_kind::none;
+        set_latest(s, units);
+        latest_block_ = p;
+        return true;
+    }
+
+    // Effects: the latest is as all others.
+    BINMALLOC_INLINE void list_latest() noexcept
+    {
+        const std::uint32_t units = latest_units();
+        if (units == 0) return;
+        list(latest_, units);
+        set_latest(&no_span, 0);
     }
 
     // What the last two windows had no use for is not kept.
@@ -280,7 +346,7 @@ private:
         if (competing_ != 0) --competing_;
         give_back_beyond(held() < useful_ ? useful_ : held());
         set_limit();
-        left_.store(window, std::memory_order_relaxed);
+        left_.set(window);
     }
 
     void heed_share() noexcept
@@ -299,8 +365,9 @@ private:
     template <class Use>
     void take_all(Use use) noexcept
     {
+        list_latest();
         spans_.empty(use);
-        set_held(0);
+        set_listed(0);
         give_back_beyond(0);
     }
 
@@ -340,22 +407,35 @@ private:
     std::size_t borrowed() const noexcept { return borrowed_.load(std::memory_order_relaxed); }
     std::size_t share() const noexcept { return share_.load(std::memory_order_relaxed); }
 
-    void set_held(std::size_t units) noexcept
+    std::uint32_t listed() const noexcept { return listed_.load(std::memory_order_relaxed); }
+
+    void set_listed(std::size_t units) noexcept
     {
-        held_.store(static_cast<std::uint32_t>(units), std::memory_order_relaxed);
+        listed_.store(static_cast<std::uint32_t>(units), std::memory_order_relaxed);
+    }
+
+    std::uint32_t latest_units() const noexcept { return latest_units_.load(std::memory_order_relaxed); }
+
+    BINMALLOC_INLINE void set_latest(span* s, std::uint32_t units) noexcept
+    {
+        latest_ = s;
+        latest_units_.store(units, std::memory_order_relaxed);
     }
 
     std::atomic<bool> visiting_{false};
     std::atomic<std::uint32_t> attention_{0}; // a word: see process_hooks.hpp
-    std::atomic<std::uint32_t> held_{0};      // units, as all numbers here but these two:
-    std::atomic<std::uint32_t> left_{window}; // frees to the end of this window
+    span* latest_ = &no_span;                     // what was freed last
+    void* latest_block_ = nullptr;                // and where
+    std::atomic<std::uint32_t> latest_units_{0};  // and how long it is
+    std::atomic<std::uint32_t> listed_{0};  // units of the others; in units are all numbers but `left` and `misses`
+    relaxed_count left_{window};            // frees to the end of this window
     std::uint32_t limit_ = 0;               // so much is kept without a closer look
     std::uint32_t useful_ = least_useful;   // no more is kept
     std::uint32_t previous_ = least_useful; // the same of the window before
     std::uint32_t largest_ = 0;             // request in this window
     std::uint32_t misses_ = 0;              // in this window, with frees between them
-    std::uint32_t left_at_miss_ = window;
-    std::uint32_t seen_left_ = window;      // by the last thief
+    std::int32_t left_at_miss_ = window;
+    std::int32_t seen_left_ = window;       // by the last thief
     unsigned competing_ = 0; // windows to go until the competition is thought of as over
     std::atomic<std::uint32_t> borrowed_{0};
     std::atomic<std::size_t> share_{0};

@@ -23,8 +23,9 @@ struct stash_test : rl::test_suite<stash_test, 2> {
         stash.set_share(64);
         for (unsigned i = 0; i < count; ++i) {
             places[i]($) = owned;
-            binmalloc::detail::make_span(spans + i, binmalloc::detail::unit_kind::span,
-                                         binmalloc::detail::unit_size);
+            span* s = binmalloc::detail::make_span(spans + i, binmalloc::detail::unit_kind::span,
+                                                   binmalloc::detail::unit_size);
+            s->least = s->sizes = 1;
         }
         keep(0);
         keep(1);
@@ -51,12 +52,15 @@ struct stash_test : rl::test_suite<stash_test, 2> {
     void keep(unsigned which)
     {
         places[which]($) = kept;
-        if (!stash.keep_quickly(spans + which) && !stash.keep(spans + which)) places[which]($) = owned;
+        span* s = spans + which; // of this test, a block is its header
+        if (!stash.keep_latest(s, s) && !stash.keep(s)) places[which]($) = owned;
     }
 
     void take()
     {
-        if (span* s = stash.take_last(1)) move(s, kept, owned);
+        auto* s = static_cast<span*>(stash.take_latest(1));
+        if (s == nullptr) s = stash.take_last(1);
+        if (s != nullptr) move(s, kept, owned);
     }
 
     void move(const unit_header* s, place from, place to)
