@@ -311,7 +311,6 @@ TEST_P(Sleeper, is_left_alone_while_it_frees_into_a_slab)
 {
     const std::size_t before = bytes_at_home();
     ending->close_lists();
-    const binmalloc::detail::bin_index bin = slab_of(blocks[0])->bin;
     ASSERT_FALSE(ending->lists.keep(bin, blocks[0])) << "so its thread is on the way to the slab";
     free_all();
     EXPECT_EQ(bytes_at_home(), before);
