@@ -47,7 +47,7 @@ void* bin_pvalloc(size_t size);
 /* Bytes that may be used at p; 0 for null. */
 size_t bin_malloc_usable_size(const void* p);
 
-/* Bytes that bin_malloc(size) would give. */
+/* Bytes that bin_malloc(size) would give, at least. */
 size_t bin_malloc_good_size(size_t size);
 
 /* bin_free for callers who know the size, and the alignment, of the allocation (C23). */

@@ -225,7 +225,7 @@ private:
             b = try_allocate(bin);
         }
         if (is_watched() && b != nullptr) [[unlikely]]
-            memcheck::allocated(b, size, table::sizes[bin]);
+            memcheck::allocated(b, size, usable_bytes(first_header(header_of(b))));
         return b;
     }
 

@@ -1,0 +1,17 @@
+// How many bytes a block may have.
+#pragma once
+
+#include <binmalloc/binmalloc.hpp>
+
+#include <cstddef>
+
+namespace binmalloc_test {
+
+/// What good_size() says, or, where it was borrowed from a larger class, up to a half more.
+inline bool is_good(std::size_t usable, std::size_t good) noexcept
+{
+    const bool may_be_lent = good > binmalloc::detail::largest_small && good < binmalloc::detail::max_block_size;
+    return usable == good || (may_be_lent && usable > good && usable <= good + good / 2);
+}
+
+} // namespace binmalloc_test
