@@ -4,9 +4,6 @@
 // Others touch only `inbox`, `lock`, `waiting` and the tiny bin; and a thief (steal_from) the slabs that
 // are not active.
 //
-// Large blocks are borrowed from the next larger classes before a slab is made: how many of each class live
-// goes up and down, and if each class kept slabs for its own maximum, that would be a third more of them.
-//
 // A bin has a list of free blocks, from which allocations take (class_lists.hpp), one active slab, whose
 // free blocks are the next to become the list, and a list of available slabs, which have free blocks, too.
 // Slabs that are full are in no list. What the list of blocks has of a slab, that slab takes for live. A
@@ -18,13 +15,15 @@
 //               the last slab of a bin's list stays, or a loop over one block would make and unmake it.
 //               While it is idle it has no owner: who frees a block of it a second time is seen
 //
-//   allocate   list -> active slab -> inbox -> carve -> next available slab -> a larger class -> new slab
+//   allocate   list -> active slab -> inbox -> carve -> next available slab -> loan (lending.hpp)
+//              -> new slab
 //   free       list, where a thread leases the cache and there is room
 //                -> slab's list -> countdown over? -> available or released
 #ifndef BINMALLOC_CACHE_HPP
 #define BINMALLOC_CACHE_HPP
 
 #include <binmalloc/cache_base.hpp>
+#include <binmalloc/lending.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/slab.hpp>
 
@@ -112,7 +111,7 @@ public:
         // It was leased just now, and its last thread is not there since a fork.
         if (!this->lists.is_empty(bin)) return this->lists.take(bin);
         collect();
-        ++refills_;
+        loans_.count_refill();
         slab* s = active_[bin];
         block* b = nullptr;
         if (at_end(s)) {
@@ -158,8 +157,8 @@ public:
 
     /// Effects: the same with a cache whose thread may be on its fast paths. The slow paths wait, as it is
     /// busy. A free that finds no room in its list leaves that in `room`, then sees whether the slab is still
-    /// its own; who takes that away first and then looks can be sure, after a barrier on all threads. Slabs
-    /// that are active stay, and so do all while the thread does not get past its list. Requires: both are busy.
+    /// its own; who takes that away first and then looks can be sure, after a barrier on all threads. Active
+    /// slabs stay, and so do all while the thread does not get past its list. Requires: both are busy.
     void steal_from(cache& other) noexcept
     {
         inbox::content taken;
@@ -333,30 +332,6 @@ private:
         return of_many > of_few ? of_many : of_few > 0 ? of_few : 1;
     }
 
-    // Of how many refills one may be a loan in the long run, and how many loans of a class may come in a row: else
-    // what is allocated and freed in a loop would be one each time.
-    static constexpr std::int32_t refills_per_loan = 8;
-    static constexpr std::int32_t loans_in_a_row = 50;
-
-    // Returns: for a class of large blocks without an available slab, a block of one that is larger by no more than
-    // a half; null: none is at hand.
-    block* borrow(bin_index bin) noexcept
-    {
-        const std::uint32_t size = Table::sizes[bin];
-        if (size <= largest_small || !available_[bin].empty()) return nullptr;
-        std::uint32_t& due = next_loan_[bin];
-        const auto ahead = static_cast<std::int32_t>(due - refills_);
-        if (ahead > (loans_in_a_row - 1) * refills_per_loan) return nullptr;
-        for (unsigned lender = bin + 1u; lender < Table::count && Table::sizes[lender] <= size + size / 2; ++lender) {
-            if (Table::sizes[lender] % lowest_bit(size) != 0) continue; // alignment
-            block* b = this->lists.is_empty(lender) ? pop(active_[lender]) : this->lists.take(lender);
-            if (b == nullptr) continue;
-            due = (ahead > 0 ? due : refills_) + refills_per_loan;
-            return b;
-        }
-        return nullptr;
-    }
-
     static unsigned free_blocks(const slab* s) noexcept
     {
         // Not more than there are, also if the program has damaged the list.
@@ -375,6 +350,15 @@ private:
             if (next == b) os::fatal("double free", b);
             b = next;
         }
+    }
+
+    // Returns: a free block of another class, before a slab is made; null: none is at hand.
+    block* borrow(bin_index bin) noexcept
+    {
+        if (!available_[bin].empty()) return nullptr;
+        return loans_.borrow(bin, [this](unsigned lender) {
+            return this->lists.is_empty(lender) ? pop(active_[lender]) : this->lists.take(lender);
+        });
     }
 
     // Effects: retires the active slab, which is full, and makes another one active. Null: no memory.
@@ -447,8 +431,7 @@ private:
 
     struct no_list {};
 
-    std::uint32_t refills_ = 0;
-    std::uint32_t next_loan_[Table::count]{}; // at so many refills the class would have waited for all of its loans
+    lending<Table> loans_;
     Pages* pages_ = nullptr;
     unit_list available_[Table::count];
     slab* active_[Table::count];

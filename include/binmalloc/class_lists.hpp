@@ -1,6 +1,6 @@
 // binmalloc: the free blocks that the fast paths take and keep, a list for each size class.
 //
-// Layer: cache. Not thread safe: whoever holds the cache; any thread may ask whether a block is passing.
+// Layer: cache. Not thread safe, whoever holds the cache; but any thread may ask whether a block is passing.
 //
 // Before its slabs a cache has, for each class, a list of blocks of any of them, last in, first out. An
 // allocation takes its top. When it is empty, all that is free in one slab becomes the list. A thread that

@@ -38,7 +38,8 @@ inline constexpr std::size_t largest_without_room = 4 * unit_size - cache_line;
 /// Bytes that a span for `size` bytes shall have, at least.
 constexpr std::size_t with_room(std::size_t size, std::size_t alignment) noexcept
 {
-    const bool all = alignment <= cache_line && size > largest_without_room && size <= max_span_size - most_room;
+    const bool all = alignment <= cache_line && size > largest_without_room
+        && size <= max_span_size - most_room;
     return all ? size + most_room : size;
 }
 
@@ -71,7 +72,10 @@ constexpr size_range sizes_of(std::size_t bytes, std::size_t room) noexcept
     std::size_t below = bytes - unit_size; // would need fewer units
     const bool added = below >= largest_without_room;
     if (room == most_room) {
-        if (added) below = below - most_room > largest_without_room ? below - most_room : largest_without_room;
+        if (added && below - most_room > largest_without_room)
+            below -= most_room;
+        else if (added)
+            below = largest_without_room;
     } else {
         const std::size_t more_colors = bytes - 2 * room - cache_line; // so would this, at least
         if (added || more_colors < below) return {0, 0};

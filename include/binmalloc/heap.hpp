@@ -203,9 +203,9 @@ public:
         return operations::usable_size_of(p);
     }
 
-    /// Returns: bytes that a block allocated for such a request would have, at least: one over 1 KiB may have up
-    /// to a half more, where it was borrowed from a larger size class, and one over 4 MiB up to a quarter more,
-    /// when it was in use before.
+    /// Returns: bytes that a block allocated for such a request would have, at least: one over 1 KiB may
+    /// have up to a half more, where it was borrowed from a larger size class, and one over 4 MiB up to a
+    /// quarter more, when it was in use before.
     static std::size_t good_size(std::size_t size) noexcept
     {
         return good_size(size, detail::natural_alignment_of(size));

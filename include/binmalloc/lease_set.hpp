@@ -22,8 +22,8 @@ public:
         for (std::uint32_t i = 0; i < leasable; ++i) end(i);
     }
 
-    /// Returns: the number of a cache that nobody else has until end(), the one that was in use last; `none` if
-    /// all are taken.
+    /// Returns: the number of a cache that nobody else has until end(), the one that was in use last;
+    /// `none` if all are taken.
     std::uint32_t acquire() noexcept
     {
         for (std::uint32_t i = 0; i < divide_up(leasable_, 64); ++i) {
@@ -42,7 +42,10 @@ public:
     void end(std::uint32_t i) noexcept { free_[i / 64].fetch_or(bit(i), std::memory_order_release); }
 
     /// Effects: it never is.
-    void set_aside(std::uint32_t i) noexcept { free_[i / 64].fetch_and(~bit(i), std::memory_order_relaxed); }
+    void set_aside(std::uint32_t i) noexcept
+    {
+        free_[i / 64].fetch_and(~bit(i), std::memory_order_relaxed);
+    }
 
     /// Nobody had it, nor has a thread that a fork lost on its way to it. Requires: it is one for lease.
     bool nobody_had(std::uint32_t i) const noexcept
@@ -50,8 +53,8 @@ public:
         return !is_touched(i) && (free_[i / 64].load(std::memory_order_relaxed) & bit(i)) != 0;
     }
 
-    /// The memory of a cache that no thread has had is not even read: not every system has a page of zeros to
-    /// show for it. Who touches one after the first look of a fork sees that the gate is closed.
+    /// The memory of a cache that no thread has had is not even read: not every system has a page of zeros
+    /// to show for it. Who touches one after the first look of a fork sees that the gate is closed.
     bool is_touched(std::uint32_t i) const noexcept
     {
         return (touched_[i / 64].load(std::memory_order_seq_cst) & bit(i)) != 0;

@@ -72,8 +72,8 @@ public:
             base::free_into_slab(bin, p, h, c);
     }
 
-    /// Returns: the block in the span that the thread freed last, if it is right for the size; else null. Also
-    /// before settle(). Requires: the size is that of a span.
+    /// Returns: the block in the span that the thread freed last, if it is right for the size; else null.
+    /// Also before settle(). Requires: the size is that of a span.
     BINMALLOC_INLINE static void* take_latest_span(std::size_t size) noexcept
     {
         const front* c = current_;

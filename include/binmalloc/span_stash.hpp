@@ -154,7 +154,7 @@ public:
         return true;
     }
 
-    /// Effects: as keep_quickly(). False: there is no room for it, or it is time to see to the page allocator.
+    /// Effects: as keep_quickly(). False: there is no room, or it is time to see to the page allocator.
     BINMALLOC_OUTLINE bool keep(span* s) noexcept
     {
         const visit inside(*this);
@@ -265,7 +265,7 @@ public:
     bool has_share = false;
 
 private:
-    static constexpr std::int32_t window = 255;      // spans that were freed
+    static constexpr std::int32_t window = 255;       // spans that were freed
     static constexpr std::uint32_t many_misses = 16;  // in a window
     static constexpr std::uint32_t least_useful = 64; // units
     static constexpr std::uint32_t most_useful = 256; // where threads compete or misses are many
@@ -424,11 +424,11 @@ private:
 
     std::atomic<bool> visiting_{false};
     std::atomic<std::uint32_t> attention_{0}; // a word: see process_hooks.hpp
-    span* latest_ = &no_span;                     // what was freed last
-    void* latest_block_ = nullptr;                // and where
-    std::atomic<std::uint32_t> latest_units_{0};  // and how long it is
-    std::atomic<std::uint32_t> listed_{0};  // units of the others; in units are all numbers but `left` and `misses`
+    span* latest_ = &no_span;                    // what was freed last
+    void* latest_block_ = nullptr;               // where its block is
+    std::atomic<std::uint32_t> latest_units_{0}; // how long it is; in units is all here but the next and misses_
     relaxed_count left_{window};            // frees to the end of this window
+    std::atomic<std::uint32_t> listed_{0};  // what is held but for the latest
     std::uint32_t limit_ = 0;               // so much is kept without a closer look
     std::uint32_t useful_ = least_useful;   // no more is kept
     std::uint32_t previous_ = least_useful; // the same of the window before

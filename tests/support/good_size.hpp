@@ -10,7 +10,8 @@ namespace binmalloc_test {
 /// What good_size() says, or, where it was borrowed from a larger class, up to a half more.
 inline bool is_good(std::size_t usable, std::size_t good) noexcept
 {
-    const bool may_be_lent = good > binmalloc::detail::largest_small && good < binmalloc::detail::max_block_size;
+    using namespace binmalloc::detail;
+    const bool may_be_lent = good > largest_small && good < max_block_size;
     return usable == good || (may_be_lent && usable > good && usable <= good + good / 2);
 }
 
