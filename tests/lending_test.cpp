@@ -74,7 +74,7 @@ TEST(Lending, is_by_classes_that_are_larger_by_a_half_at_most)
 TEST(Lending, is_not_by_smaller_classes_nor_of_small_blocks)
 {
     expect_first<leased<struct g>>(false, 5600, 16, 5000);
-    expect_first<leased<struct h>>(false, 600, 16, 700);
+    expect_first<leased<struct h>>(false, 700, 16, 760);
     expect_first<leased<struct i>>(true, 1060, 16, 1200);
 }
 
