@@ -1,4 +1,4 @@
-/* Slabs of a leased cache go to a thief: cache.hpp (steal_from), leased_heap.hpp (free_into).
+/* Slabs of a leased cache go to a thief: cache.hpp (steal_from), slow_frees.hpp (free_into).
  *
  *   proctype lessee    frees blocks of one slab: its fast path, which the slab's owner lets in, and at
  *                      times the end of the countdown, which the slow path deals with; else the slow path
