@@ -44,8 +44,10 @@ leg_valgrind() { run_leg valgrind gcc g++ -DBINMALLOC_TEST_VALGRIND=ON; }
 
 # Catches: what only 64 bits make right: sizes and sums that wrap, layouts, an address space that ends.
 leg_m32() {
+    local emulator=()
+    runs_32_bits || emulator=(-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-i386 -DBINMALLOC_TEST_EMULATED=ON)
     # The 64-bit system's headers serve both, but only a package that removes the cross compilers says so.
-    run_leg m32 gcc g++ "${own_googletest[@]}" -DBINMALLOC_TEST_CHECKS=OFF "${shorter[@]}" \
+    run_leg m32 gcc g++ "${own_googletest[@]}" -DBINMALLOC_TEST_CHECKS=OFF "${shorter[@]}" "${emulator[@]}" \
         "$built_sooner" "-DCMAKE_C_FLAGS=-m32 -idirafter /usr/include/x86_64-linux-gnu" \
         "-DCMAKE_CXX_FLAGS=-m32 -idirafter /usr/include/x86_64-linux-gnu"
 }
@@ -128,6 +130,12 @@ emulated_leg() {
         -DBINMALLOC_TEST_EMULATED=ON -DBINMALLOC_STRESS_SECONDS=5 &&
         QEMU_PAGESIZE=$3 test_in "$build" "$name"
 }
+
+# Not every kernel for 64 bits runs programs for 32.
+runs_32_bits() {
+    mkdir -p build-tests && echo 'int main() {}' | g++ -m32 -x c++ - -o build-tests/runs_32_bits &&
+        build-tests/runs_32_bits
+} 2>/dev/null
 
 # compiler_leg NAME CC CXX STANDARD FLAGS [CMake options]: the same, as that compiler has it.
 compiler_leg() {
