@@ -45,11 +45,12 @@ leg_valgrind() { run_leg valgrind gcc g++ -DBINMALLOC_TEST_VALGRIND=ON; }
 # Catches: what only 64 bits make right: sizes and sums that wrap, layouts, an address space that ends.
 leg_m32() {
     local emulator=()
-    runs_32_bits || emulator=(-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-i386 -DBINMALLOC_TEST_EMULATED=ON)
+    runs_32_bits || emulator=(-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-i386 -DBINMALLOC_TEST_EMULATED=ON
+        "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DNDEBUG")
     # The 64-bit system's headers serve both, but only a package that removes the cross compilers says so.
-    run_leg m32 gcc g++ "${own_googletest[@]}" -DBINMALLOC_TEST_CHECKS=OFF "${shorter[@]}" "${emulator[@]}" \
+    run_leg m32 gcc g++ "${own_googletest[@]}" -DBINMALLOC_TEST_CHECKS=OFF "${shorter[@]}" \
         "$built_sooner" "-DCMAKE_C_FLAGS=-m32 -idirafter /usr/include/x86_64-linux-gnu" \
-        "-DCMAKE_CXX_FLAGS=-m32 -idirafter /usr/include/x86_64-linux-gnu"
+        "-DCMAKE_CXX_FLAGS=-m32 -idirafter /usr/include/x86_64-linux-gnu" "${emulator[@]}"
 }
 
 # Catches: a page size that was assumed, not asked for; what only x86's instructions make right.
