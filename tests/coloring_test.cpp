@@ -59,6 +59,25 @@ TEST(ColoringSizes, are_those_that_get_the_same_span_and_the_same_room)
     EXPECT_EQ(sizes_of(9 * unit, 0).count, 0U) << "a request for more than a line's alignment";
 }
 
+TEST(ColoringSizes, are_known_of_a_block_that_was_resized)
+{
+    const auto knows = [](const void* p, std::size_t size) {
+        const auto* s = static_cast<const binmalloc::detail::span*>(binmalloc::detail::header_of(p));
+        return size - s->least < s->sizes;
+    };
+    for (std::size_t size : {20 * kib, 100 * kib}) {
+        void* p = binmalloc::allocate(size);
+        ASSERT_NE(p, nullptr);
+        EXPECT_TRUE(knows(p, size));
+        for (const std::size_t new_size : {3 * size, 2 * size}) {
+            p = binmalloc::reallocate(p, new_size);
+            ASSERT_NE(p, nullptr);
+            EXPECT_TRUE(knows(p, binmalloc::usable_size(p))) << new_size;
+        }
+        binmalloc::deallocate(p);
+    }
+}
+
 template <class Heap>
 class Coloring : public testing::Test {
 protected:

@@ -89,6 +89,18 @@ struct cache_front : cache_base {
     class_lists<Table> lists; ///< a guest's: what its next allocations take
 };
 
+/// Effects: frees a span of any heap. Requires: its header says what it is, else the process ends.
+template <class Pages>
+void free_span(void* p, unit_header* h) noexcept
+{
+    if (h->kind != unit_kind::span && h->kind != unit_kind::huge)
+        os::fatal("free of a pointer that is not a live block", p);
+    auto* s = static_cast<span*>(h);
+    if (p != Pages::memory_of(s)) os::fatal("free of a pointer inside a block", p);
+    if (s->home != nullptr) s->home->detach(s);
+    pages_of<Pages>(s).deallocate_span(s);
+}
+
 } // namespace binmalloc::detail
 
 #endif

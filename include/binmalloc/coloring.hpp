@@ -84,6 +84,14 @@ constexpr size_range sizes_of(std::size_t bytes, std::size_t room) noexcept
     return {below + 1, largest - below};
 }
 
+/// Effects: the span's header says of which sizes its block's place is right.
+inline void note_sizes(span* s) noexcept
+{
+    const size_range sizes = sizes_of(s->bytes, room_of(s));
+    s->least = sizes.first;
+    s->sizes = sizes.count;
+}
+
 /// Effects: gives a span the color of its place, out of as many as fit into the room. Returns: where its
 /// block begins.
 BINMALLOC_OUTLINE inline void* color_in(span* s, std::size_t room) noexcept
@@ -93,9 +101,7 @@ BINMALLOC_OUTLINE inline void* color_in(span* s, std::size_t room) noexcept
     hash = (hash ^ hash >> 15) * std::uint32_t{0x85EBCA77};
     s->bin = static_cast<std::uint8_t>(room / cache_line);
     s->distance = static_cast<std::uint8_t>((hash >> 24) & s->bin); // a power of two less one
-    const size_range sizes = sizes_of(s->bytes, room);
-    s->least = sizes.first;
-    s->sizes = sizes.count;
+    note_sizes(s);
     forbid(unit_memory(s), lead_of(s));
     return offset(unit_memory(s), lead_of(s));
 }

@@ -74,6 +74,18 @@
 #    define BINMALLOC_ADDRESS_SANITIZER 0
 #endif
 
+// And on the thread sanitizer.
+#if defined(__SANITIZE_THREAD__)
+#    define BINMALLOC_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#    if __has_feature(thread_sanitizer)
+#        define BINMALLOC_THREAD_SANITIZER 1
+#    endif
+#endif
+#ifndef BINMALLOC_THREAD_SANITIZER
+#    define BINMALLOC_THREAD_SANITIZER 0
+#endif
+
 // LINK: what reads and writes the links of free blocks, which the sanitizer forbids everybody else.
 #if BINMALLOC_ADDRESS_SANITIZER && (defined(__GNUC__) || defined(__clang__))
 #    define BINMALLOC_LINK inline __attribute__((noinline, no_sanitize("address")))

@@ -138,7 +138,7 @@ public:
             this->release_units(detail::header_at(run.where, run.first + old_count - fewer), fewer);
         }
         s->bytes = new_count * detail::unit_size;
-        s->sizes = 0;
+        detail::note_sizes(s);
         return true;
     }
 

@@ -91,7 +91,7 @@ struct alignas(header_size) span : unit_header {
 static_assert(sizeof(span) == header_size);
 
 /// Says that an address really is a region; one value per layout of this file.
-inline constexpr std::uint64_t region_magic = 0x62696e6d616c0008;
+inline constexpr std::uint64_t region_magic = 0x62696e6d616c0009;
 
 using unit_bitmap = bitmap<units_per_region>;
 

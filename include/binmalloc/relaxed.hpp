@@ -4,16 +4,16 @@
 #ifndef BINMALLOC_RELAXED_HPP
 #define BINMALLOC_RELAXED_HPP
 
+#include <binmalloc/config.hpp>
+
+#include <atomic>
+
 // Compilers would load an atomic into a register first: one or two instructions more in each fast path.
-#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !defined(__SANITIZE_THREAD__)
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__)) && !BINMALLOC_THREAD_SANITIZER
 #    define BINMALLOC_MEMORY_OPERANDS 1
 #else
 #    define BINMALLOC_MEMORY_OPERANDS 0
 #endif
-
-#include <binmalloc/config.hpp>
-
-#include <atomic>
 
 namespace binmalloc::detail {
 
