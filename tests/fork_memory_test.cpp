@@ -434,7 +434,7 @@ TEST(ForkHeaps, all_of_them_go_on_in_the_child)
             while (forking_now != 0) all([&](auto& blocks) { blocks.step(random); });
             return;
         }
-        for (std::size_t round = 0; round < scaled(100, 10); ++round) {
+        for (std::size_t round = 0; round < scaled(100, 5); ++round) {
             all([&](auto& blocks) { blocks.step(random); });
             const auto child = [&]() -> int {
                 child_error result = none;

@@ -44,7 +44,7 @@ TEST_P(ForkAmid, child_uses_the_heap)
     std::vector<live_block> mine;
     for (std::size_t i = 0; i < 200; ++i) mine.push_back(filled_block(i * 100, i));
     busy_threads others(GetParam());
-    for (std::size_t round = 0; round < scaled(100, 20); ++round) {
+    for (std::size_t round = 0; round < scaled(100, 5); ++round) {
         std::vector<live_block> theirs = others.keepsakes();
         const int result = in_child([&]() -> int {
             if (const child_error error = free_inherited(mine)) return error;
@@ -63,7 +63,7 @@ TEST_P(ForkAmid, child_starts_threads)
 {
     if (sanitized) GTEST_SKIP() << "a sanitizer's own locks do not survive a fork between threads";
     busy_threads others(GetParam());
-    for (std::size_t round = 0; round < scaled(50, 10); ++round) {
+    for (std::size_t round = 0; round < scaled(50, 4); ++round) {
         const std::vector<live_block> theirs = others.keepsakes();
         const int result = in_child([&]() -> int {
             std::atomic<int> result_of_threads = none;
@@ -203,7 +203,7 @@ TEST(ForkAndExec, vfork_amid_allocations)
 {
     busy_threads others(small_blocks);
     std::vector<live_block> mine;
-    for (std::size_t round = 0; round < scaled(150, 10); ++round) {
+    for (std::size_t round = 0; round < scaled(150, 5); ++round) {
         mine.push_back(filled_block(round * 7, round));
         const int expected = round % 2 == 0 ? 7 : 9;
         ASSERT_EQ(result_of(spawn_by_vfork(expected)), expected);
@@ -221,7 +221,7 @@ TEST(ForkAndExec, a_vforked_child_that_allocates_does_it_in_its_parent)
     constexpr std::size_t stashes = 40 * mib;
     void* const old = opaque(binmalloc::allocate(size_of_old));
     busy_threads others(small_blocks);
-    for (std::size_t round = 0; round < scaled(100, 10); ++round) {
+    for (std::size_t round = 0; round < scaled(100, 5); ++round) {
         void* const mine = opaque(binmalloc::allocate(100 + round));
         static void* volatile theirs;
         static volatile std::size_t live_bytes;
@@ -254,7 +254,7 @@ TEST(ForkAndExec, posix_spawn_and_system_from_three_threads)
         char option[] = "-c";
         char script[] = "exit 5";
         char* const arguments[] = {shell, option, script, nullptr};
-        for (std::size_t round = 0; round < scaled(60, 5); ++round) {
+        for (std::size_t round = 0; round < scaled(60, 3); ++round) {
             if (me == 0) {
                 const int status = std::system("exit 6");
                 ASSERT_TRUE(WIFEXITED(status));

@@ -67,7 +67,7 @@ TEST_P(RawForkAmid, child_uses_the_heap)
     std::vector<live_block> mine;
     for (std::size_t i = 0; i < 100; ++i) mine.push_back(filled_block(i * 100, i));
     busy_threads others(what());
-    for (std::size_t round = 0; round < scaled(100, 20); ++round) {
+    for (std::size_t round = 0; round < scaled(100, 5); ++round) {
         const std::vector<live_block> theirs = others.keepsakes();
         const auto body = [&]() -> int {
             // By turns: the first call decides how the child finds out what it is.
@@ -127,7 +127,7 @@ TEST_P(RawFork, from_three_threads_at_once)
     std::atomic<std::size_t> failed = 0;
     run_threads(forking, [&](std::size_t me) {
         const live_block mine = filled_block(me * 1000, me);
-        for (std::size_t turn = 0; turn < scaled(100, 10) && failed == 0; ++turn) {
+        for (std::size_t turn = 0; turn < scaled(100, 5) && failed == 0; ++turn) {
             const auto body = [&]() -> int {
                 if (!free_checked(mine)) return damaged_block;
                 if (turn % 8 == 0 && !inherited.free_rest()) return damaged_block;
@@ -186,7 +186,7 @@ TEST_P(RawFork, mixed_with_forks_that_call_the_handlers)
     // A child of each kind of the other kind. (Not fork() in a raw child: the C library's own locks
     // may be held there.)
     busy_threads others(small_blocks);
-    for (std::size_t round = 0; round < scaled(60, 6); ++round) {
+    for (std::size_t round = 0; round < scaled(60, 3); ++round) {
         const live_block mine = filled_block(round * 500, round);
         const auto grandchild = [&]() -> int {
             return free_checked(mine) ? use_heap() : damaged_block;

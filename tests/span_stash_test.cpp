@@ -36,7 +36,7 @@ using binmalloc::detail::unit_size;
 /// A stash, and headers of units for it.
 class SpanStash : public testing::Test {
 protected:
-    static constexpr unsigned many = 400;
+    static constexpr unsigned many = 700;
 
     SpanStash()
     {
@@ -265,7 +265,7 @@ TEST_F(SpanStash, thins_out_where_there_is_most)
     EXPECT_FALSE(keep(300, 1));
     EXPECT_TRUE(stash.is_full_for(one));
     std::uint32_t given = 0;
-    stash.thin_out([&](unit_header* const*, const std::uint32_t* units, unsigned count) {
+    stash.thin_out(one, [&](unit_header* const*, const std::uint32_t* units, unsigned count) {
         for (unsigned i = 0; i < count; ++i) {
             EXPECT_EQ(units[i], 3U);
             given += units[i];
@@ -277,6 +277,18 @@ TEST_F(SpanStash, thins_out_where_there_is_most)
     EXPECT_TRUE(keep(300, 1));
     EXPECT_EQ(take(3), nullptr);
     EXPECT_EQ(take(2), at(100 + 13 * 4));
+}
+
+TEST_F(SpanStash, thins_out_until_there_is_room)
+{
+    for (unsigned i = 0; i < 8; ++i) {
+        for (const unsigned units : {1U, 2U, 3U}) ASSERT_TRUE(keep(units * 100 + i * 4, units));
+        ASSERT_TRUE(i % 2 != 0 || keep(400 + i * 5, 4));
+    }
+    const span* half = make_span(at(600), unit_kind::span, 32 * unit_size);
+    ASSERT_TRUE(stash.is_full_for(half));
+    stash.thin_out(half, [](unit_header* const*, const std::uint32_t*, unsigned) {});
+    EXPECT_TRUE(keep(600, 32));
 }
 
 TEST_F(SpanStash, is_not_thinned_out_for_what_takes_more_than_half_of_it)
@@ -311,7 +323,9 @@ TEST_F(SpanStash, keeps_more_for_a_thread_that_often_asks_in_vain)
         ASSERT_NE(take(3), nullptr);
     }
     EXPECT_TRUE(keep(0, 200));
-    EXPECT_FALSE(keep(200, 100)) << "more than 4 MiB";
+    EXPECT_TRUE(keep(200, 200));
+    EXPECT_FALSE(keep(400, 113)) << "more than 8 MiB";
+    EXPECT_EQ(take(200), at(200));
     // It asks no more.
     EXPECT_EQ(take(200), at(0));
     for (int i = 0; i < 1000; ++i) {

@@ -180,7 +180,7 @@ private:
         if (stash.keep(s)) return true;
         if (!stash.is_full_for(s)) return false;
         const gate_scope scope;
-        pool_type::stash_set_type::thin_out(stash);
+        pool_type::stash_set_type::thin_out(stash, s);
         return stash.keep(s);
     }
 

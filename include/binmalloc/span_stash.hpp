@@ -18,7 +18,7 @@
 //
 // A stash holds no more than 1 MiB, or one span as large as the largest that its thread has asked for
 // lately: a thread that only frees must not hoard. Where threads compete, or one often asks in vain, it
-// is 4 MiB.
+// is 8 MiB.
 #ifndef BINMALLOC_SPAN_STASH_HPP
 #define BINMALLOC_SPAN_STASH_HPP
 
@@ -179,15 +179,17 @@ public:
         return !is_closed() && held() + units_of(s) > limit_ && units_of(s) <= limit_ / 2;
     }
 
-    /// Effects: takes out what there is most of, until no more than half of what it may hold is left; calls
-    /// `use` as empty() does. Owner.
+    /// Effects: takes out what there is most of, until a quarter of what it may hold is free, and room for
+    /// the span; calls `use` as empty() does. Requires: is_full_for() it. Owner.
     template <class Use>
-    void thin_out(Use use) noexcept
+    void thin_out(const span* s, Use use) noexcept
     {
         const visit inside(*this);
         if (is_closed()) return;
         list_latest();
-        while (listed() > limit_ / 2) set_listed(listed() - spans_.empty_largest(use));
+        const std::uint32_t units = units_of(s);
+        const std::uint32_t room = units > limit_ / 4 ? units : limit_ / 4;
+        while (listed() > limit_ - room) set_listed(listed() - spans_.empty_largest(use));
     }
 
     /// Effects: takes note of a request that the stash could not serve. Owner.
@@ -268,7 +270,7 @@ private:
     static constexpr std::int32_t window = 255;       // spans that were freed
     static constexpr std::uint32_t many_misses = 16;  // in a window
     static constexpr std::uint32_t least_useful = 64; // units
-    static constexpr std::uint32_t most_useful = 256; // where threads compete or misses are many
+    static constexpr std::uint32_t most_useful = 512; // where threads compete or misses are many
     static constexpr unsigned competing_after = 2;
     static constexpr unsigned patience = 4096;        // steps of waiting, about a millisecond
 

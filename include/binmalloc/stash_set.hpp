@@ -95,8 +95,8 @@ public:
     /// Effects: gives what is in the calling thread's stash to the page allocator.
     static void release(span_stash& stash) noexcept { stash.empty(release_runs); }
 
-    /// Effects: gives it about half of that.
-    static void thin_out(span_stash& stash) noexcept { stash.thin_out(release_runs); }
+    /// Effects: gives it as much of that as makes room for the span and some more. Requires: is_full_for() it.
+    static void thin_out(span_stash& stash, const span* s) noexcept { stash.thin_out(s, release_runs); }
 
     /// Effects: gives the page allocator what is in all stashes. Does nothing where the system has no
     /// barrier, or somebody is at it.
