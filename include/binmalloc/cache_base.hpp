@@ -26,14 +26,17 @@ struct alignas(64) cache_base {
     spinlock spans_lock;
     unit_list spans; ///< an arena's live spans
 
+    // Read by whoever frees blocks of this cache: a line that hardly ever changes.
     alignas(64) const void* pool = nullptr; ///< the pool that it is part of; null: none
     fork_gate* gate = nullptr;              ///< the pool's
     span_stash* stash = nullptr;            ///< of the thread whose cache or guest it is; null: none
     bool leasable = false;                  ///< a member of a pool; not the empty cache, no guest
     std::uint32_t index = 0;                ///< its place there
     std::atomic<bool> made{false};          ///< its bins are initialised
-    std::atomic<std::uint32_t> busy{0};     ///< its lists may be inconsistent: a `visitor`; see fork_gate.hpp
-    std::atomic<slab*> ended{nullptr};      ///< its countdown has ended, the slow path is on its way
+
+    // Written in each slow path of who holds it.
+    alignas(64) std::atomic<std::uint32_t> busy{0}; ///< its lists may be inconsistent: a `visitor`; fork_gate.hpp
+    std::atomic<slab*> ended{nullptr};              ///< its countdown has ended, the slow path is on its way
 
     enum visitor : std::uint32_t { nobody, holder, thief };
 

@@ -309,11 +309,12 @@ public:
         return quiet;
     }
 
+    // Read in each slow path, so apart from what is written in many.
     fork_gate gate;
     os::thread_exit_key exit_key;
     const bool is_watched = memcheck::is_running(); ///< then there are no leases
-    Pages pages;
-    stash_set_type stashes;
+    alignas(64) Pages pages;
+    alignas(64) stash_set_type stashes;
 
 private:
     friend member;

@@ -67,12 +67,7 @@ struct heap_operations {
     /// Returns: a block by malloc's rule, if the fast path has one; else null.
     BINMALLOC_INLINE static void* take(Core& core, std::size_t size) noexcept
     {
-        void* p = nullptr;
-        if (size <= table::fast_limit) [[likely]]
-            p = core.take_block(table::of_fast(size));
-        else if constexpr (keeps_spans)
-            p = core.take_latest_span(size);
-        return p != nullptr ? handed_out(p, size) : nullptr;
+        return allocate_or(core, size, [](std::size_t) noexcept -> void* { return nullptr; });
     }
 
     /// For malloc and operator new: what the fast path has no block for is `slow`'s, as a tail call,
@@ -80,8 +75,12 @@ struct heap_operations {
     template <class Slow>
     BINMALLOC_INLINE static void* allocate_or(Core& core, std::size_t size, Slow slow)
     {
-        if (void* p = take(core, size)) [[likely]]
-            return p;
+        if (size <= table::fast_limit) [[likely]] {
+            if (void* p = core.take_block(table::of_fast(size))) [[likely]]
+                return handed_out(p, size);
+        } else if constexpr (keeps_spans) {
+            if (void* p = core.take_latest_span(size)) return handed_out(p, size);
+        }
         return slow(size);
     }
 

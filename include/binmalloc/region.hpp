@@ -91,7 +91,7 @@ struct alignas(header_size) span : unit_header {
 static_assert(sizeof(span) == header_size);
 
 /// Says that an address really is a region; one value per layout of this file.
-inline constexpr std::uint64_t region_magic = 0x62696e6d616c0009;
+inline constexpr std::uint64_t region_magic = 0x62696e6d616c000a;
 
 using unit_bitmap = bitmap<units_per_region>;
 
@@ -100,7 +100,8 @@ struct region {
     span boundary;            ///< header of a block that starts where this region ends
     const void* pages;        ///< the page allocator that mapped it
     std::uint64_t magic;
-    region* next;             ///< in the list of regions with a free run of about the same length
+    // Who frees reads that line; this is the next.
+    alignas(64) region* next; ///< in the list of regions with a free run of about the same length
     region* previous;
     region* next_all;
     region* previous_all;
