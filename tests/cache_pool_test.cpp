@@ -11,6 +11,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <set>
 #include <stdexcept>
 #include <thread>
@@ -78,6 +79,30 @@ TEST_F(CachePool, leases_are_many_and_come_back)
     EXPECT_EQ(pool->acquire_lease(), all.front());
     for (member* const m : all) end(m);
     EXPECT_EQ(count_leases(), all.size());
+}
+
+std::size_t line_of(const void* p) { return reinterpret_cast<std::uintptr_t>(p) / 64; }
+
+TEST_F(CachePool, what_others_only_read_is_not_written_beside)
+{
+    // A free of another thread's block, and a slow path, read these.
+    member& m = *lease();
+    for (const void* const read : {static_cast<const void*>(&m.pool), static_cast<const void*>(&m.index)}) {
+        EXPECT_NE(line_of(read), line_of(&m.inbox));
+        EXPECT_NE(line_of(read), line_of(&m.lock));
+        EXPECT_NE(line_of(read), line_of(&m.busy));
+        EXPECT_NE(line_of(read), line_of(&m.ended));
+        EXPECT_NE(line_of(read), line_of(&m.lists));
+    }
+    EXPECT_NE(line_of(&pool->gate), line_of(&pool->pages.lock()));
+    EXPECT_NE(line_of(&pool->is_watched), line_of(&pool->pages.lock()));
+    span* const s = pool->pages.allocate_span(unit_size, unit_size, nullptr);
+    ASSERT_NE(s, nullptr);
+    const region* const r = region_holding(s);
+    EXPECT_NE(line_of(&r->magic), line_of(&r->free_units));
+    EXPECT_NE(line_of(&r->magic), line_of(&r->next));
+    pool->pages.deallocate_span(s);
+    end(&m);
 }
 
 template <unsigned LeastCpus>

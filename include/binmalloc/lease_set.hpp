@@ -22,7 +22,7 @@ public:
         for (std::uint32_t i = 0; i < leasable; ++i) end(i);
     }
 
-    /// Returns: the number of a cache that nobody else has until end(), the one that was in use last;
+    /// Returns: the lowest number of a cache that nobody else has until end(), so that few are in use at all;
     /// `none` if all are taken.
     std::uint32_t acquire() noexcept
     {
