@@ -10,9 +10,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -72,6 +74,41 @@ TEST(Statistics, what_waits_ages_also_while_the_page_allocator_has_nothing_to_do
         for (std::size_t i = 0; i < blocks.size(); i += 4) blocks[i] = binmalloc::allocate(1000);
     }
     for (void* const block : blocks) binmalloc::deallocate(block);
+}
+
+struct impatient_policy : binmalloc::default_policy {
+    struct footprint : binmalloc::default_footprint {
+        static constexpr std::uint64_t purge_delay_ms = 10;
+    };
+};
+
+TEST(Statistics, what_ended_threads_had_no_use_for_goes_back_in_time)
+{
+    using impatient = binmalloc::basic_heap<impatient_policy>;
+    constexpr std::size_t threads = 8;
+    const auto one_of_each = [] {
+        std::vector<void*> blocks;
+        for (std::size_t size = 16; size <= 16 * kib; size += size / 8) blocks.push_back(impatient::allocate(size));
+        return blocks;
+    };
+    const auto free_all = [](const std::vector<void*>& blocks) {
+        for (void* const block : blocks) impatient::deallocate(block);
+    };
+    const std::vector<void*> mine = one_of_each();
+    const std::size_t of_one = impatient::statistics().live;
+    latch all_here(threads);
+    run_threads(threads, [&](std::size_t) {
+        const std::vector<void*> blocks = one_of_each();
+        all_here.arrive_and_wait(); // each has a cache of its own
+        free_all(blocks);
+    });
+    ASSERT_GE(impatient::statistics().live, threads / 2 * of_one) << "for the next threads";
+    for (int i = 0; i < 2000 && impatient::statistics().live > of_one; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        impatient::purge_aged();
+    }
+    EXPECT_LE(impatient::statistics().live, of_one);
+    free_all(mine);
 }
 
 class Purge : public testing::TestWithParam<std::size_t> {};

@@ -56,13 +56,14 @@ public:
         return new (memory) cache_pool(size);
     }
 
-    /// Returns: a cache that is the calling thread's until it gives it to end_lease(), the one that
-    /// was in use last; null if all are taken.
+    /// Returns: a cache that is the calling thread's until it gives it to end_lease(), if possible one
+    /// that was in use before; null if all are taken.
     member* acquire_lease() noexcept
     {
         const std::uint32_t i = leases_.acquire();
         if (i == leases_.none) return nullptr;
         lock(at(i));
+        at(i).rested_ = false;
         return &at(i);
     }
 
@@ -205,6 +206,14 @@ public:
         each_touched([](member& m) { with_idle(m, [&m] { m.release_free_slabs(); }); });
     }
 
+    /// Effects: from time to time, gives back what threads' stashes, and caches that no thread has, had no use
+    /// for since the last time. Slow paths call it.
+    void tick() noexcept
+    {
+        if (stashes.tick()) [[unlikely]]
+            release_rested();
+    }
+
     /// Effects: no thread's exit is waited for any more. Gives back what no block uses, of all caches,
     /// and the pool's own memory too if no block lives. Requires: no thread is in the code that uses
     /// the pool, or will be. True: it is gone.
@@ -338,6 +347,20 @@ private:
     }
 
     static bool is_at_rest(const member& m) noexcept { return m.made.load() && !m.busy.load(); }
+
+    // As for a lease: a thread that comes meanwhile takes another one, and does not wait.
+    void release_rested() noexcept
+    {
+        for (std::uint32_t i = 0; i < leasable(); ++i) {
+            if (!leases_.is_touched(i) || !leases_.try_acquire(i)) continue;
+            member& m = at(i);
+            with_idle(m, [&m] {
+                if (m.rested_) m.release_free_slabs();
+                m.rested_ = true;
+            });
+            leases_.end(i);
+        }
+    }
 
     // Effects: calls `use` with each cache that any thread has had.
     template <class Use>

@@ -38,6 +38,12 @@ public:
         return none;
     }
 
+    /// The same for one that is known by its number. False: somebody has it.
+    bool try_acquire(std::uint32_t i) noexcept
+    {
+        return (free_[i / 64].fetch_and(~bit(i), std::memory_order_acquire) & bit(i)) != 0;
+    }
+
     /// Effects: it is free for the next thread.
     void end(std::uint32_t i) noexcept { free_[i / 64].fetch_or(bit(i), std::memory_order_release); }
 

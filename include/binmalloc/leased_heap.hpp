@@ -110,7 +110,7 @@ public:
                     call.mine()->collect();
                 else
                     base::become_guest(*p);
-                p->stashes.tick();
+                p->tick();
                 const memcheck::unseen internal(p->is_watched);
                 span_stash* stash = current_->stash;
                 span* s = stash != nullptr && is_for_stash(size, alignment)
@@ -159,7 +159,7 @@ public:
         pool_type* p = existing_pool();
         if (p == nullptr) return;
         p->pages.purge_aged();
-        p->stashes.tick();
+        p->tick();
     }
 
     static page_statistics statistics() noexcept
@@ -242,7 +242,7 @@ private:
     // Effects: what is due of giving memory back, also where nothing comes from the page allocator for long.
     static void tick(pool_type& p) noexcept
     {
-        p.stashes.tick();
+        p.tick();
         if (++standing_.refills % refills_to_a_look == 0) [[unlikely]]
             p.pages.purge_aged(Policy::footprint::purge_step);
     }

@@ -152,6 +152,7 @@ private:
     span_stash stash_;
     bool interrupted_ = false; // busy at the fork, not only about to find the gate closed
     bool frozen_ = false;
+    bool rested_ = false; // no thread has had it since the pool's last round
 };
 
 } // namespace binmalloc::detail

@@ -204,7 +204,7 @@ private:
         if (h->kind != unit_kind::slab) {
             const gate_scope scope;
             free_span<pages_type>(p, h);
-            if (pool_type* its_pool = existing_pool()) its_pool->stashes.tick();
+            if (pool_type* its_pool = existing_pool()) its_pool->tick();
             return;
         }
         auto* s = static_cast<slab*>(h);

@@ -102,15 +102,16 @@ public:
     /// barrier, or somebody is at it.
     void release_all() noexcept { release_some(true); }
 
-    /// Effects: from time to time, the same for those whose threads have kept nothing for a round. Slow
-    /// paths call it.
-    void tick() noexcept
+    /// Effects: once in each round of the page allocator, the same for those whose threads have kept nothing
+    /// for a round. Returns: if it was time.
+    bool tick() noexcept
     {
         const std::uint32_t round = pages_.round();
         if (round == last_round_.load(std::memory_order_relaxed)) [[likely]]
-            return;
+            return false;
         last_round_.store(round, std::memory_order_relaxed);
         release_some(false);
+        return true;
     }
 
     // For fork.
