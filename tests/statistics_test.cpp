@@ -88,7 +88,8 @@ TEST(Statistics, what_ended_threads_had_no_use_for_goes_back_in_time)
     constexpr std::size_t threads = 8;
     const auto one_of_each = [] {
         std::vector<void*> blocks;
-        for (std::size_t size = 16; size <= 16 * kib; size += size / 8) blocks.push_back(impatient::allocate(size));
+        for (std::size_t size = 16; size <= 16 * kib; size += size / 8)
+            blocks.push_back(impatient::allocate(size));
         return blocks;
     };
     const auto free_all = [](const std::vector<void*>& blocks) {
