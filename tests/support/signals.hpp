@@ -1,7 +1,7 @@
 // What a signal does to the thread that takes it.
 #pragma once
 
-#include "support/in_child.hpp"
+#include "in_child.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
 
