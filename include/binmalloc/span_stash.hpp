@@ -17,8 +17,7 @@
 // freed last is before all lists, with its block as it was.
 //
 // A stash holds no more than 1 MiB, or one span as large as the largest that its thread has asked for
-// lately: a thread that only frees must not hoard. Where threads compete, or one often asks in vain, it
-// is 8 MiB.
+// lately: a thread that only frees must not hoard. If threads compete, or it often asks in vain: 8 MiB.
 #ifndef BINMALLOC_SPAN_STASH_HPP
 #define BINMALLOC_SPAN_STASH_HPP
 
