@@ -28,26 +28,15 @@ leg_clang() {
 }
 
 # Catches: writes outside the allocator's own tables, undefined behaviour, and assertions.
-leg_asan() {
-    run_leg asan clang clang++ "${checked[@]}" -DCMAKE_CXX_FLAGS_DEBUG=-g1 \
-        -DBINMALLOC_SANITIZE=address,undefined
-}
+leg_asan() { address_leg asan clang clang++; }
 
 # Catches: data races between leases, shared caches, inboxes and the page allocator; code that only one
 # compiler happens to get right.
-leg_tsan() {
-    run_leg tsan clang clang++ "${checked[@]}" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DBINMALLOC_SANITIZE=thread
-}
+leg_tsan() { thread_leg tsan clang clang++; }
 
-# Catches: what another compiler's instrumentation sees.
-leg_gcc_asan() {
-    run_leg gcc_asan gcc g++ "${checked[@]}" -DBINMALLOC_WERROR=OFF -DCMAKE_CXX_FLAGS_DEBUG=-g1 \
-        -DBINMALLOC_SANITIZE=address,undefined
-}
-leg_gcc_tsan() {
-    run_leg gcc_tsan gcc g++ "${checked[@]}" -DBINMALLOC_WERROR=OFF \
-        "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DBINMALLOC_SANITIZE=thread
-}
+# Catches: what another compiler's instrumentation sees. Of its warnings some are false.
+leg_gcc_asan() { address_leg gcc_asan gcc g++ -DBINMALLOC_WERROR=OFF; }
+leg_gcc_tsan() { thread_leg gcc_tsan gcc g++ -DBINMALLOC_WERROR=OFF; }
 
 # Catches: sequences of calls that nobody thought of, which damage blocks, lose memory, or are refused.
 leg_fuzz() { run_leg fuzz clang clang++ -DBINMALLOC_TEST_FUZZ=ON; }
@@ -114,7 +103,7 @@ legs=(gcc clang asan tsan fuzz valgrind m32 windows)
 other_legs=(gcc_asan gcc_tsan windows_clang aarch64_4k aarch64_16k aarch64_64k s390x armhf riscv64
     gcc_11 gcc_lto clang_16 clang_19 libcxx)
 long_legs=(long long_fuzz)
-# Assertions on, optimized only as far as it saves time. g++ has false warnings of instrumented code.
+# Assertions on, optimized only as far as it saves time.
 checked=(-DCMAKE_BUILD_TYPE=Debug -DBINMALLOC_TEST_SCALE=0.1 -DBINMALLOC_STRESS_SECONDS=5)
 # What takes time does so by its repetitions; the legs `long` have more of them.
 shorter=(-DBINMALLOC_TEST_SCALE=0.07 -DBINMALLOC_STRESS_SECONDS=5)
@@ -130,6 +119,14 @@ run_leg() {
     local name=$1
     printf '\n=== leg %s\n' "$name"
     build_in "build-tests/$name" "$@" && test_in "build-tests/$name" "$name"
+}
+
+# address_leg, thread_leg NAME CC CXX [CMake options]: the same with those sanitizers.
+address_leg() {
+    run_leg "$@" "${checked[@]}" -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DBINMALLOC_SANITIZE=address,undefined
+}
+thread_leg() {
+    run_leg "$@" "${checked[@]}" "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DBINMALLOC_SANITIZE=thread
 }
 
 # emulated_leg NAME TRIPLET PAGE_SIZE: the same for another platform, under qemu. Legs that differ in
