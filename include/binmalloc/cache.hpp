@@ -19,10 +19,13 @@
 //              -> new slab
 //   free       list, where a thread leases the cache and there is room
 //                -> slab's list -> countdown over? -> available or released
+//   free of another's
+//              list, in exchange for one that came home (exchange.hpp) -> home (pool_member.hpp)
 #ifndef BINMALLOC_CACHE_HPP
 #define BINMALLOC_CACHE_HPP
 
 #include <binmalloc/cache_base.hpp>
+#include <binmalloc/exchange.hpp>
 #include <binmalloc/lending.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/slab.hpp>
@@ -40,6 +43,8 @@ public:
     static constexpr std::size_t much_waiting = std::size_t{256} << 10;
 
     static constexpr std::uint32_t active_countdown = std::uint32_t{1} << 31;
+
+    exchange exchanged;
 
     constexpr cache() noexcept { make_bins(); }
 
@@ -190,6 +195,18 @@ public:
         if (!safe) other.overdue_since.store(0, std::memory_order_relaxed); // another time
     }
 
+    /// Effects: keeps a small block of another cache in the list, as if it were of this one. False: it must go
+    /// home. As a fast path does, it leaves the lists whole at each step.
+    BINMALLOC_INLINE bool keep_in_exchange(bin_index bin, std::size_t block_size, void* p) noexcept
+    {
+        if (!exchanged.may_stay() || block_size > largest_small) return false;
+        exchanged.stays();
+        if (this->lists.keep(bin, p)) [[likely]]
+            return true;
+        this->lists.pass(bin);
+        return false;
+    }
+
     /// Effects: as collect(), if there is much.
     void collect_much() noexcept
     {
@@ -308,7 +325,12 @@ private:
 
     BINMALLOC_OUTLINE void deallocate_all(inbox::content& taken) noexcept
     {
-        inbox::each(taken, [this](block* b) { deallocate_if_own(slab_of(b), b); });
+        std::uint32_t blocks = 0;
+        inbox::each(taken, [this, &blocks](block* b) {
+            ++blocks;
+            deallocate_if_own(slab_of(b), b);
+        });
+        exchanged.came_home(blocks);
     }
 
     // Effects: ends the process, unless a fork came between a fast path and its slow path.

@@ -10,7 +10,9 @@
 //
 //   blocks freed by a thread      go to                           and become available
 //   of its own cache              the slab                        at once
-//   of another cache of the pool  an outbox, in bundles the       when the owner's bin runs dry, or at
+//   of another cache of the pool  its own list, if as many        at once
+//                                 came home (exchange.hpp)
+//                                 or an outbox, in bundles the    when the owner's bin runs dry, or at
 //                                 other's inbox                   once if nobody holds that cache, or
 //                                                                 where many wait already
 //   of another pool or an arena   the owner's inbox               when the owner's bin runs dry
@@ -74,6 +76,7 @@ public:
         m->flush_all();
         m->close_lists();
         m->collect();
+        m->exchanged.end();
         stashes.release(*m->stash);
         m->end();
         m->lock.unlock();

@@ -115,7 +115,7 @@ public:
     void set_enough(std::uint32_t blocks) noexcept { enough_ = blocks; }
 
     /// The block that was added last, or null.
-    block* last_added() const noexcept { return chains_[(count_ - 1) % inbox::lists].first; }
+    block* last_added() const noexcept { return last_; }
 
     /// Effects: adds a block. The chains are whole at each step: a fork may come in between.
     BINMALLOC_INLINE void add(block* b) noexcept
@@ -124,6 +124,7 @@ public:
         link(b, to.first);
         if (to.first == nullptr) set_in_order(to.last, b);
         set_in_order(to.first, b);
+        last_ = b;
         ++count_;
     }
 
@@ -152,6 +153,7 @@ private:
     };
 
     chain chains_[inbox::lists];
+    block* last_ = nullptr;
     std::uint32_t count_ = 0;
     std::uint32_t enough_ = 0;
 };

@@ -39,15 +39,18 @@ public:
         this->end();
     }
 
+    /// Whether it is the block that was posted last of those for that cache; then it was freed twice.
+    BINMALLOC_INLINE bool has_posted_last(const cache_base* home, const void* p) noexcept
+    {
+        return outboxes()[home->index].last_added() == p;
+    }
+
     /// Effects: frees a block of another cache of the pool, sooner or later. As a fast path does,
     /// it leaves the lists whole at each step. Returns: false if it is time for flush_for().
-    bool post(cache_base* home, void* p, std::size_t block_size) noexcept
+    BINMALLOC_INLINE bool post(const cache_base* home, void* p, std::size_t block_size) noexcept
     {
-        auto* b = static_cast<block*>(p);
         outbox& box = outboxes()[home->index];
-        if (b == box.last_added()) [[unlikely]]
-            os::fatal("double free", p);
-        box.add(b);
+        box.add(static_cast<block*>(p));
         held_back_ += block_size;
         return box.has_room() && held_back_ <= Footprint::outbox_bytes;
     }

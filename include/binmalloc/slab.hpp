@@ -71,12 +71,16 @@ inline constexpr unsigned carve_blocks_again = 32;
 inline constexpr std::size_t largest_carved_again = carve_bytes + cache_line;
 inline constexpr unsigned carve_large_again = 8;
 
+/// The slab that a unit belongs to. Requires: it does. A slab's first unit is 0 units from it.
+inline slab* slab_with(unit_header* h) noexcept
+{
+    return pointer_at<slab>(address_of(h) - std::size_t{h->distance} * header_size);
+}
+
 /// The header of the slab or span that a unit belongs to.
 inline unit_header* first_header(unit_header* h) noexcept
 {
-    return h->kind == unit_kind::interior ? pointer_at<unit_header>(
-               address_of(h) - std::size_t{h->distance} * header_size)
-                                          : h;
+    return h->kind == unit_kind::interior ? slab_with(h) : h;
 }
 
 /// Bytes that may be used of the block that a first header stands for, 0 if it stands for none.
@@ -191,15 +195,21 @@ inline block* carve_blocks(slab* s) noexcept
     return first;
 }
 
-/// Effects: ends the process unless `p` is where a block of the slab begins. Requires: it lies in the unit
-/// that `h` describes, which belongs to the slab. Any thread.
-BINMALLOC_INLINE void check_block(const slab* s, const unit_header* h, const void* p,
-                                  const char* what) noexcept
+/// Whether `p` is where a block of the slab begins. Requires: it lies in the unit that `h` describes, which
+/// belongs to the slab. Any thread.
+BINMALLOC_INLINE bool begins_block(const slab* s, const unit_header* h, const void* p) noexcept
 {
     const auto in_unit = static_cast<std::uint32_t>(address_of(p) % unit_size);
     const std::uint32_t distance = h->distance * std::uint32_t{unit_size} + in_unit;
-    const std::uint32_t index = distance / s->block_size; // one division
-    if (index * s->block_size != distance || index >= s->capacity) [[unlikely]]
+    // One division.
+    return distance % s->block_size == 0 && distance / s->block_size < s->capacity;
+}
+
+/// Effects: ends the process unless it is. Requires: the same.
+BINMALLOC_INLINE void check_block(const slab* s, const unit_header* h, const void* p,
+                                  const char* what) noexcept
+{
+    if (!begins_block(s, h, p)) [[unlikely]]
         os::fatal(what, p);
 }
 

@@ -53,10 +53,10 @@ protected:
             if (stash != nullptr && stash->keep_latest(s, p)) [[likely]]
                 return;
         }
-        if (!c->leasable)
-            deallocate_without_lease(p, h);
+        if (c->leasable) [[likely]]
+            free_of_another(p, h, static_cast<member*>(c));
         else
-            deallocate_checked(p, h);
+            free_without_lease(p, h);
     }
 
 private:
@@ -99,41 +99,52 @@ private:
         }
     }
 
-    BINMALLOC_OUTLINE static void deallocate_checked(void* p, unit_header* h) noexcept
+    // Effects: frees a block of another cache of the same pool. All else ends in a tail call.
+    BINMALLOC_OUTLINE static void free_of_another(void* p, unit_header* h, member* mine) noexcept
     {
-        if (region_of(p)->magic != region_magic) [[unlikely]]
-            os::fatal("free of a pointer that is not from this heap", p);
-        const unit_header* unit = h;
-        h = first_header(h);
-        if (h->kind == unit_kind::slab) [[likely]] {
-            auto* s = static_cast<slab*>(h);
-            check_block(s, unit, p, "free of a pointer inside a block");
-            front* c = current_;
-            cache_base* home = s->home;
-            if (c->leasable && home->pool == c->pool && home != c
-                && !tiny_bin::serves(s->block_size)) [[likely]] {
-                if (!static_cast<member*>(c)->post(home, p, s->block_size)) [[unlikely]]
-                    flush_outbox(home);
-                return;
-            }
+        cache_base* home = h->home; // null: not in a slab
+        if (!is_of_heap(h) || home == nullptr || home->pool != mine->pool || home == mine) [[unlikely]] {
+            free_with_care(p, h);
+            return;
         }
+        slab* s = slab_with(h);
+        if (!begins_block(s, h, p) || tiny_bin::serves(s->block_size)) [[unlikely]] {
+            free_with_care(p, h);
+            return;
+        }
+        if (mine->keep_in_exchange(h->bin, s->block_size, p)) return;
+        if (mine->has_posted_last(home, p)) [[unlikely]] {
+            free_with_care(p, h);
+            return;
+        }
+        if (!mine->post(home, p, s->block_size)) [[unlikely]]
+            flush_outbox(home);
+    }
+
+    BINMALLOC_OUTLINE static void free_without_lease(void* p, unit_header* h) noexcept
+    {
+        front* c = current_;
+        const cache_base* home = h->home; // null: not in a slab
+        if (!is_of_heap(h) || home == nullptr || c->pool == nullptr || home->pool != c->pool
+            || !guest_type::serves(h->bin)) [[unlikely]]
+            free_with_care(p, h);
+        else if (!static_cast<guest_type*>(c)->keep(h->bin, p)) [[unlikely]]
+            flush_guest(h->bin);
+    }
+
+    static bool is_of_heap(const unit_header* h) noexcept { return region_holding(h)->magic == region_magic; }
+
+    // Effects: frees whatever it is, and ends the process if it is nothing that can be freed.
+    BINMALLOC_OUTLINE static void free_with_care(void* p, unit_header* h) noexcept
+    {
+        if (!is_of_heap(h)) [[unlikely]]
+            os::fatal("free of a pointer that is not from this heap", p);
+        h = first_header(h);
+        if (h->kind == unit_kind::slab) check_block(static_cast<slab*>(h), p, "free of a pointer inside a block");
         if (h->kind == unit_kind::span)
             deallocate_span(p, static_cast<span*>(h));
         else
             deallocate_anything(p, h);
-    }
-
-    BINMALLOC_OUTLINE static void deallocate_without_lease(void* p, unit_header* h) noexcept
-    {
-        front* c = current_;
-        const cache_base* home = h->home; // null: not in a slab
-        if (region_of(p)->magic != region_magic || home == nullptr || c->pool == nullptr
-            || home->pool != c->pool || !guest_type::serves(h->bin)) [[unlikely]] {
-            deallocate_checked(p, h);
-            return;
-        }
-        if (!static_cast<guest_type*>(c)->keep(h->bin, p)) [[unlikely]]
-            flush_guest(h->bin);
     }
 
     BINMALLOC_OUTLINE static void flush_outbox(cache_base* home) noexcept
@@ -223,6 +234,7 @@ private:
         } else if (home->pool != existing_pool()) {
             home->inbox.send(b);
         } else if (mine != nullptr) {
+            if (mine->has_posted_last(home, p)) os::fatal("double free", p);
             if (!mine->post(home, p, s->block_size)) mine->flush_for(home);
         } else if (keeps_as_guest(s->bin, p)) {
             // The next free sees whether it is time to flush.
