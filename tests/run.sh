@@ -297,6 +297,9 @@ done
 [ ${#chosen[@]} -gt 0 ] || chosen=("${legs[@]}")
 
 install_missing
+# What was compiled before is not compiled again, also if it was in another copy of the repository.
+export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 for leg in "${chosen[@]}"; do
     leg_began=$SECONDS
     "leg_$leg"
