@@ -29,6 +29,7 @@
 #include <binmalloc/lending.hpp>
 #include <binmalloc/memory_checkers.hpp>
 #include <binmalloc/slab.hpp>
+#include <binmalloc/slab_supply.hpp>
 
 #include <atomic>
 #include <type_traits>
@@ -48,10 +49,10 @@ public:
 
     constexpr cache() noexcept { make_bins(); }
 
-    Pages& pages() noexcept { return *pages_; }
+    Pages& pages() noexcept { return supply_.pages(); }
 
     /// Effects: the cache takes its slabs from there. To be called once, before the first refill.
-    void use(Pages& pages) noexcept { pages_ = &pages; }
+    void use(Pages& pages) noexcept { supply_.use(pages); }
 
     /// Effects: initialises the bins of a cache that was made of zero bytes.
     constexpr void make_bins() noexcept
@@ -111,7 +112,7 @@ public:
     BINMALLOC_OUTLINE void* refill(bin_index bin) noexcept
     {
         const std::size_t block_size = Table::sizes[bin];
-        if (tiny_bin::serves(block_size)) return this->tiny.allocate(bin, block_size, this, *pages_);
+        if (tiny_bin::serves(block_size)) return this->tiny.allocate(bin, block_size, this, pages());
 
         // It was leased just now, and its last thread is not there since a fork.
         if (!this->lists.is_empty(bin)) return this->lists.take(bin);
@@ -232,7 +233,7 @@ public:
             list.remove(s);
             check_free_list(s);
             this->lists.count_passed(s->bin, s->capacity);
-            keep_or_release(s);
+            supply_.give(s, this->stash);
         } else {
             set_owner(s, nullptr);
         }
@@ -260,9 +261,9 @@ public:
             slab* s = active_[bin];
             if (s == &empty_slab || free_blocks(s) != s->carved) continue;
             active_[bin] = &empty_slab;
-            release(s);
+            supply_.release(s);
         }
-        this->tiny.release_slabs(false, [this](slab* s) { release(s); });
+        this->tiny.release_slabs(false, [this](slab* s) { supply_.release(s); });
     }
 
     /// Effects: the same for those that are idle; nothing but these is touched.
@@ -273,7 +274,7 @@ public:
                 next = h->next;
                 if (h->owner != nullptr) continue;
                 list.remove(h);
-                release(static_cast<slab*>(h));
+                supply_.release(static_cast<slab*>(h));
             }
         }
     }
@@ -286,11 +287,11 @@ public:
         this->lists.forget();
         for (unsigned bin = 0; bin < Table::count; ++bin) {
             release_list(available_[bin]);
-            if (active_[bin] != &empty_slab) release(active_[bin]);
+            if (active_[bin] != &empty_slab) supply_.release(active_[bin]);
             active_[bin] = &empty_slab;
         }
         release_list(full_);
-        this->tiny.release_slabs(true, [this](slab* s) { release(s); });
+        this->tiny.release_slabs(true, [this](slab* s) { supply_.release(s); });
     }
 
 private:
@@ -401,7 +402,7 @@ private:
         } else {
             const unsigned units = Table::slab_units(bin);
             bool zeroed;
-            unit_header* first = take_units(units, zeroed);
+            unit_header* first = supply_.take(units, this->stash, zeroed);
             if (first == nullptr) return nullptr;
             s = make_slab(first, units, bin, Table::sizes[bin], this, this, !zeroed);
             forbid(unit_memory(s), units * unit_size);
@@ -412,49 +413,18 @@ private:
         return s;
     }
 
-    // `zeroed` says if none of their memory was written since the OS gave it.
-    unit_header* take_units(unsigned units, bool& zeroed) noexcept
-    {
-        zeroed = false;
-        if (this->stash != nullptr) {
-            if (span* s = this->stash->take_last(units)) return s;
-            if (span* s = this->stash->take(units)) return s;
-        }
-        return pages_->acquire_units(units, &zeroed);
-    }
-
-    // Effects: the units of an empty slab are for the thread's next slab or span.
-    void keep_or_release(slab* s) noexcept
-    {
-        if (this->stash == nullptr) {
-            release(s);
-            return;
-        }
-        const unsigned units = unmake_slab(s);
-        span* free = make_span(s, unit_kind::span, units * unit_size);
-        if (this->stash->keep_quickly(free) || this->stash->keep(free)) return;
-        free->kind = unit_kind::none;
-        pages_->release_units(free, units);
-    }
-
-    void release(slab* s) noexcept
-    {
-        const unsigned units = unmake_slab(s);
-        pages_->release_units(s, units);
-    }
-
     void release_list(unit_list& list) noexcept
     {
         while (unit_header* h = list.front()) {
             list.remove(h);
-            release(static_cast<slab*>(h));
+            supply_.release(static_cast<slab*>(h));
         }
     }
 
     struct no_list {};
 
     lending<Table> loans_;
-    Pages* pages_ = nullptr;
+    slab_supply<Pages> supply_;
     unit_list available_[Table::count];
     slab* active_[Table::count];
     [[no_unique_address]] std::conditional_t<Tracked, unit_list, no_list> full_;

@@ -130,9 +130,7 @@ public:
         auto* g = new (memory) guest_type(this, gate);
         stashes.add(g->own_stash, false);
         lock_guard held(guests_lock_);
-        g->next = guests_;
-        if (guests_ != nullptr) guests_->previous = g;
-        guests_ = g;
+        guests_.push_front(g);
         return g;
     }
 
@@ -142,8 +140,7 @@ public:
         flush(*g, through);
         {
             lock_guard held(guests_lock_);
-            (g->previous != nullptr ? g->previous->next : guests_) = g->next;
-            if (g->next != nullptr) g->next->previous = g->previous;
+            guests_.remove(g);
         }
         stashes.remove(g->own_stash);
         forbid(g, Table::sizes[guest_bin]);
@@ -291,9 +288,9 @@ public:
             m.lock.unlock();
             leases_.end(i);
         }
-        if (guests_ == nullptr) return;
+        if (guests_.empty()) return;
         member& through = lock_shared(0);
-        for (guest_type *g = guests_, *next; g != nullptr; g = next) {
+        for (guest_type *g = guests_.front(), *next; g != nullptr; g = next) {
             next = g->next;
             if (g == own) continue;
             g->own_stash.inherit();
@@ -458,7 +455,7 @@ private:
     spinlock guests_lock_;
     spinlock thieves_lock_; // held by the one thief
     std::atomic<trial> barrier_{trial::none};
-    guest_type* guests_ = nullptr;
+    linked_list<guest_type, &guest_type::next, &guest_type::previous> guests_;
     lease_set<max_cpus * caches_per_cpu> leases_;
 };
 
