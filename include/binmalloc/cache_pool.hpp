@@ -66,6 +66,7 @@ public:
         if (i == leases_.none) return nullptr;
         lock(at(i));
         at(i).rested_ = false;
+        at(i).exchanged.begin();
         return &at(i);
     }
 
@@ -76,7 +77,6 @@ public:
         m->flush_all();
         m->close_lists();
         m->collect();
-        m->exchanged.end();
         stashes.release(*m->stash);
         m->end();
         m->lock.unlock();

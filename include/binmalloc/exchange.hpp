@@ -35,8 +35,8 @@ public:
     /// Effects: it does. Requires: it may.
     void stays() noexcept { --left_; }
 
-    /// Effects: what came home to a thread that ends is no reason for the next one.
-    void end() noexcept { left_ = 0; }
+    /// Effects: the cache is another thread's, for which what came home before is no reason.
+    void begin() noexcept { left_ = 0; }
 
 private:
     std::uint32_t left_ = 0;
