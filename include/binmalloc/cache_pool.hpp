@@ -10,7 +10,7 @@
 //
 //   blocks freed by a thread      go to                           and become available
 //   of its own cache              the slab                        at once
-//   of another cache of the pool  its own list, if as many        at once
+//   of another cache of the pool  its own list, if enough         at once
 //                                 came home (exchange.hpp)
 //                                 or an outbox, in bundles the    when the owner's bin runs dry, or at
 //                                 other's inbox                   once if nobody holds that cache, or

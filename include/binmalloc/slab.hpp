@@ -71,7 +71,7 @@ inline constexpr unsigned carve_blocks_again = 32;
 inline constexpr std::size_t largest_carved_again = carve_bytes + cache_line;
 inline constexpr unsigned carve_large_again = 8;
 
-/// The slab that a unit belongs to. Requires: it does. A slab's first unit is 0 units from it.
+/// The slab that a unit belongs to, if it does: no more than an address. Its first unit is 0 units from it.
 inline slab* slab_with(unit_header* h) noexcept
 {
     return pointer_at<slab>(address_of(h) - std::size_t{h->distance} * header_size);

@@ -102,13 +102,10 @@ private:
     // Effects: frees a block of another cache of the same pool. All else ends in a tail call.
     BINMALLOC_OUTLINE static void free_of_another(void* p, unit_header* h, member* mine) noexcept
     {
-        cache_base* home = h->home; // null: not in a slab
-        if (!is_of_heap(h) || home == nullptr || home->pool != mine->pool || home == mine) [[unlikely]] {
-            free_with_care(p, h);
-            return;
-        }
-        slab* s = slab_with(h);
-        if (!begins_block(s, h, p) || tiny_bin::serves(s->block_size)) [[unlikely]] {
+        cache_base* const home = h->home; // null: not in a slab
+        const slab* const s = slab_with(h);
+        if (!is_of_heap(h) || home == nullptr || home->pool != mine->pool || home == mine
+            || !begins_block(s, h, p) || tiny_bin::serves(s->block_size)) [[unlikely]] {
             free_with_care(p, h);
             return;
         }
