@@ -70,21 +70,31 @@ def all_runs(results, found, rounds):
 
 
 def run_all(results, found, rounds):
+    """Returns how many rounds are complete: all, or if Ctrl-C ends it after the first, those before."""
     runs = list(all_runs(results, found, rounds))
     progress = Progress([(f"round {number + 1}/{rounds}", result.title_of(case), allocator.name)
                          for number, result, case, allocator in runs])
-    for _, result, case, allocator in runs:
-        progress.start()
-        failure = run_once(case, allocator)
-        progress.end()
+    for number, result, case, allocator in runs:
+        try:
+            progress.start()
+            failure = run_once(case, allocator)
+            progress.end()
+        except KeyboardInterrupt:
+            if number == 0:
+                raise
+            progress.message(f"interrupted: the report is of {number} of {rounds} rounds")
+            for case in (case for result in results for case in result.cases):
+                case.keep_first(number)
+            return number
         if failure:
             progress.message(f"{result.title_of(case)} FAILED on {allocator.name}: {failure}")
+    return rounds
 
 
 def main():
     arguments = parse_arguments()
     found, results = prepare(arguments)
-    run_all(results, found, arguments.rounds)
+    arguments.rounds = run_all(results, found, arguments.rounds)
 
     print("\n" + comparison.write(arguments, found, results))
     # That a peer fails is a result like any other.

@@ -66,6 +66,12 @@ class CaseResult:
         for metric, value in values.items():
             self.samples[metric][allocator].append(value)
 
+    def keep_first(self, rounds):
+        """Forgets the runs after those."""
+        for of_metric in self.samples.values():
+            for values in of_metric.values():
+                del values[rounds:]
+
     def rows(self):
         return [Row(self.case.label, metric, {name: values for name, values in of_metric.items()
                                               if name not in self.failures}, self.case.variants)

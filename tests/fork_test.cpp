@@ -46,7 +46,7 @@ TEST_P(ForkAmid, child_uses_the_heap)
     busy_threads others(GetParam());
     for (std::size_t round = 0; round < scaled(100, 5); ++round) {
         std::vector<live_block> theirs = others.keepsakes();
-        const int result = in_child([&]() -> int {
+        const int result = others.in_child([&]() -> int {
             if (const child_error error = free_inherited(mine)) return error;
             if (const child_error error = use_heap()) return error;
             if (const child_error error = free_inherited(theirs)) return error;
@@ -65,7 +65,7 @@ TEST_P(ForkAmid, child_starts_threads)
     busy_threads others(GetParam());
     for (std::size_t round = 0; round < scaled(50, 4); ++round) {
         const std::vector<live_block> theirs = others.keepsakes();
-        const int result = in_child([&]() -> int {
+        const int result = others.in_child([&]() -> int {
             std::atomic<int> result_of_threads = none;
             std::thread first([&] {
                 if (const child_error error = free_inherited(theirs)) result_of_threads = error;
@@ -89,7 +89,7 @@ TEST_P(ForkAmid, child_consumes_blocks_of_every_origin)
     stock inherited;
     busy_threads others(GetParam());
     for (std::size_t round = 0; round < scaled(20, 5); ++round) {
-        const int result = in_child([&]() -> int {
+        const int result = others.in_child([&]() -> int {
             if (const child_error error = check_statistics()) return error;
             if (!inherited.resize_and_free_some()) return damaged_block;
             if (const child_error error = use_heap()) return error;
@@ -107,7 +107,7 @@ TEST(Fork, from_a_thread_that_is_not_the_first)
         std::thread([&] {
             std::vector<live_block> mine;
             for (std::size_t i = 0; i < 50; ++i) mine.push_back(filled_block(i * 50, i));
-            const int result = in_child([&]() -> int {
+            const int result = others.in_child([&]() -> int {
                 const child_error error = free_inherited(mine);
                 return error != none ? error : use_heap();
             });
@@ -121,7 +121,7 @@ TEST(Fork, grandchildren_and_memory_of_lost_threads)
 {
     // Each generation finds the caches of threads that no longer exist.
     busy_threads others(small_blocks);
-    const int result = in_child([&]() -> int {
+    const int result = others.in_child([&]() -> int {
         for (int generation = 0; generation < 5; ++generation) {
             if (const child_error error = use_heap()) return error;
             const pid_t next = ::fork();

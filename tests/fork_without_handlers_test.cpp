@@ -92,7 +92,7 @@ TEST_P(RawForkAmid, child_uses_the_heap)
             if (const child_error error = check_statistics()) return error;
             return use_heap();
         };
-        ASSERT_EQ(in_child(body, way()), none) << "round " << round;
+        ASSERT_EQ(others.in_child(body, way()), none) << "round " << round;
         for (const live_block& block : theirs)
             ASSERT_TRUE(free_checked(block)) << "the child's frees reached the parent";
     }
@@ -109,7 +109,7 @@ TEST_P(RawForkAmid, child_consumes_blocks_of_every_origin)
             if (const child_error error = use_heap()) return error;
             return inherited.free_rest() ? check_statistics() : damaged_block;
         };
-        ASSERT_EQ(in_child(body, way()), none) << "round " << round;
+        ASSERT_EQ(others.in_child(body, way()), none) << "round " << round;
         ASSERT_TRUE(inherited.intact()) << "the child reached the parent";
     }
 }
@@ -147,7 +147,7 @@ TEST_P(RawFork, from_a_thread_that_has_no_cache_yet)
     busy_threads others(more_threads_than_caches);
     for (std::size_t round = 0; round < scaled(50, 5); ++round) {
         std::atomic<int> result = none;
-        run_thread([&] { result = in_child([] { return use_heap(); }, GetParam().function); });
+        run_thread([&] { result = others.in_child([] { return use_heap(); }, GetParam().function); });
         ASSERT_EQ(result, none) << "round " << round;
     }
 }
@@ -177,7 +177,7 @@ TEST_P(RawFork, generation_after_generation)
             if (!free_checked(kept_throughout)) return damaged_block;
             return use_heap();
         };
-        ASSERT_EQ(in_child(body, GetParam().function), none) << "round " << round;
+        ASSERT_EQ(others.in_child(body, GetParam().function), none) << "round " << round;
     }
 }
 
@@ -199,8 +199,8 @@ TEST_P(RawFork, mixed_with_forks_that_call_the_handlers)
             if (result != none) return result;
             return free_checked(mine) ? use_heap() : damaged_block;
         };
-        ASSERT_EQ(in_child(child), none) << "round " << round;
-        ASSERT_EQ(in_child([] { return use_heap(); }, GetParam().function), none);
+        ASSERT_EQ(others.in_child(child), none) << "round " << round;
+        ASSERT_EQ(others.in_child([] { return use_heap(); }, GetParam().function), none);
         ASSERT_TRUE(free_checked(mine));
     }
 }

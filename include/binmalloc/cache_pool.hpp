@@ -31,6 +31,7 @@
 #include <binmalloc/page_source.hpp>
 #include <binmalloc/pool_member.hpp>
 #include <binmalloc/stash_set.hpp>
+#include <binmalloc/thieves.hpp>
 
 namespace binmalloc::detail {
 
@@ -64,10 +65,12 @@ public:
     {
         const std::uint32_t i = leases_.acquire();
         if (i == leases_.none) return nullptr;
-        lock(at(i));
-        at(i).rested_ = false;
-        at(i).exchanged.begin();
-        return &at(i);
+        member& m = at(i);
+        m.lock.lock();
+        m.make(*this);
+        m.rested_ = false;
+        m.exchanged.begin();
+        return &m;
     }
 
     /// Effects: the cache is free for the next thread; blocks held back for others are handed over.
@@ -248,7 +251,7 @@ public:
     void freeze() noexcept
     {
         gate.close();
-        thieves_lock_.lock();
+        thieves_.lock().lock();
         const std::uint64_t deadline = os::now_ms() + fork_patience_ms;
         while (look_for_busy() && os::now_ms() < deadline) os::yield();
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.lock();
@@ -263,7 +266,7 @@ public:
         stashes.thaw();
         each_touched([](member& m) { m.thaw(); });
         for (std::uint32_t i = leasable(); i < size_; ++i) at(i).lock.unlock();
-        thieves_lock_.unlock();
+        thieves_.lock().unlock();
         gate.reopen();
     }
 
@@ -305,7 +308,7 @@ public:
     bool recover(bool known, const cache_base* own) noexcept
     {
         bool quiet = known && !pages.lock().is_held() && !guests_lock_.is_held()
-            && !stashes.lock().is_held() && !thieves_lock_.is_held();
+            && !stashes.lock().is_held() && !thieves_.lock().is_held();
         look_for_busy();
         each_touched([this, &quiet](member& m) {
             if (index_of(m) >= leasable() && m.lock.is_held()) quiet = false;
@@ -330,7 +333,6 @@ private:
 
     static constexpr std::uint32_t caches_per_cpu = 4;
     static constexpr unsigned max_cpus = 1024;
-    enum class trial : std::uint8_t { none, passed, failed };
 
     // The OS gives zero bytes, which is the initial state of a member's lock and inbox: they work
     // before the rest is made, which happens under the lock when the member is first used.
@@ -420,29 +422,11 @@ private:
         depot_of(m).empty([&blocks](block* b) { blocks.add(b); });
     }
 
-    // Effects: calls `use` while the thread that has the cache is kept from its slow paths. False: it did not,
-    // as the thread is in one, somebody else is a thief, the cache is a shared one, or there are no thieves:
-    // the system has no barrier on all threads, or one that would make each free into a slab dearer.
+    // As thieves::enter(). A shared cache is nobody's to be away from.
     template <class Use>
     bool with_leased(member& m, Use use) noexcept
     {
-        if (!os::local_barrier_is_free || barrier_.load(std::memory_order_relaxed) == trial::failed)
-            return false;
-        if (m.index >= leasable() || !thieves_lock_.try_lock()) return false;
-        if (barrier_ == trial::none) barrier_ = os::barrier_on_all_threads() ? trial::passed : trial::failed;
-        const bool entered = barrier_ == trial::passed && m.try_begin_theft();
-        if (entered) {
-            use();
-            m.end();
-        }
-        thieves_lock_.unlock();
-        return entered;
-    }
-
-    void lock(member& m) noexcept
-    {
-        m.lock.lock();
-        m.make(*this);
+        return m.index < leasable() && thieves_.enter(m, use);
     }
 
     std::uint32_t index_of(const member& m) const noexcept
@@ -453,8 +437,7 @@ private:
 
     std::uint32_t size_;
     spinlock guests_lock_;
-    spinlock thieves_lock_; // held by the one thief
-    std::atomic<trial> barrier_{trial::none};
+    thieves thieves_;
     linked_list<guest_type, &guest_type::next, &guest_type::previous> guests_;
     lease_set<max_cpus * caches_per_cpu> leases_;
 };

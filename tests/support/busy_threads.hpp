@@ -2,6 +2,7 @@
 #pragma once
 
 #include "filled_block.hpp"
+#include "in_child.hpp"
 #include "live_blocks.hpp"
 #include "pattern.hpp"
 #include "process.hpp"
@@ -12,6 +13,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -38,8 +40,7 @@ inline constexpr business huge_blocks{"huge_blocks", 3, (sizeof(void*) < 8 ? 2 :
                                       (sizeof(void*) < 8 ? 3 : 18) * mib};
 inline constexpr business purges{"purges", 3, 0, 300 * kib, 4};
 
-/// Threads that allocate and free without pause, hand blocks to each other, and now and then
-/// end and begin anew.
+/// Threads that allocate and free, hand blocks to each other, and now and then end and begin anew.
 class busy_threads {
 public:
     explicit busy_threads(const business& what) : what_(what), slots_(256)
@@ -70,11 +71,29 @@ public:
         return std::exchange(keepsakes_, {});
     }
 
+    /// As in_child() of that header, with a fork amid the work of all threads. While the child runs they
+    /// rest, as they would only take its processors. For one thread at a time.
+    template <class Body>
+    int in_child(Body body, fork_function fork_now = ::fork)
+    {
+        const std::size_t enough = steps_ + 50 * what_.threads;
+        while (steps_ < enough) std::this_thread::sleep_for(std::chrono::microseconds(50));
+        const pid_t child = fork_now();
+        if (child == 0) run_as_child(body);
+        rest_ = true;
+        const int result = child > 0 ? result_of(child) : -1;
+        rest_ = false;
+        rest_.notify_all();
+        return result;
+    }
+
 private:
     void work(std::uint64_t seed_of_life)
     {
         random_source random(seed() + seed_of_life);
         for (std::size_t step = 0; step < 3000 && !stop_.load(std::memory_order_relaxed); ++step) {
+            rest_.wait(true);
+            steps_.fetch_add(1, std::memory_order_relaxed);
             const std::size_t size =
                 random.one_in(5000) ? 20 * mib
                 : random.one_in(100)
@@ -92,6 +111,8 @@ private:
 
     const business what_;
     std::atomic<bool> stop_ = false;
+    std::atomic<bool> rest_ = false;
+    std::atomic<std::size_t> steps_ = 0;
     std::vector<std::atomic<void*>> slots_;
     std::mutex mutex_;
     std::vector<live_block> keepsakes_;

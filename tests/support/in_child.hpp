@@ -21,16 +21,21 @@ inline int result_of(pid_t child)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-/// Forks; the child runs `body` and exits with its result, which is returned. A hanging child
+/// In a child that was forked just now: runs `body` and exits with its result. If that hangs, the child
 /// is killed.
+template <class Body>
+[[noreturn]] void run_as_child(Body body)
+{
+    ::alarm(seconds_of_a_child);
+    ::_exit(body());
+}
+
+/// Forks; the child runs `body` and exits with its result, which is returned.
 template <class Body>
 int in_child(Body body, fork_function fork_now = ::fork)
 {
     const pid_t child = fork_now();
-    if (child == 0) {
-        ::alarm(seconds_of_a_child);
-        ::_exit(body());
-    }
+    if (child == 0) run_as_child(body);
     return child > 0 ? result_of(child) : -1;
 }
 

@@ -56,13 +56,13 @@ def encode(event):
 
 
 def encode_all(events):
-    data, current = b"", 0
+    data, current = bytearray(), 0
     for event in events:
         if event.thread != current:
             current = event.thread
             data += encode(Event(current, "thread", current))
         data += encode(event)
-    return data
+    return bytes(data)
 
 
 def trace_of(data, events, threads, slots, magic=b"bintrace", version=1):
