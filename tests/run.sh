@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need (tests/packages*.txt), builds them and runs them.
-#   tests/run.sh               the legs of every change, in build-tests/LEG; about 30 minutes on two cores
+#   tests/run.sh               the legs of every change, in build-tests/LEG; half an hour to an hour on two cores
 #   tests/run.sh --all         those, and other platforms and compilers
 #   tests/run.sh --quick       the leg gcc alone
 #   tests/run.sh --long        the legs long and long_fuzz: soaks, fuzzing and forks at full length
