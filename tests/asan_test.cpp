@@ -22,15 +22,15 @@
 #include <string>
 #include <vector>
 
-namespace {
-
-using namespace binmalloc_test;
-
 #if defined(BINMALLOC_TEST_ADDRESS_SANITIZER)
-/// Of each of some two hundred reports the first words are read: nobody needs to look up where the calls
+/// Of each of more than a hundred reports the first words are read: nobody needs to look up where the calls
 /// in it are. ASAN_OPTIONS=symbolize=1 does it all the same.
 extern "C" const char* __asan_default_options() { return "symbolize=0"; }
 #endif
+
+namespace {
+
+using namespace binmalloc_test;
 
 /// Of every kind: small, spans, huge; none fills its block.
 constexpr std::size_t sizes[] = {9,    13,    33,    100,    1001,    5000,
