@@ -83,8 +83,9 @@ def run_all(results, found, rounds):
             if number == 0:
                 raise
             progress.message(f"interrupted: the report is of {number} of {rounds} rounds")
-            for case in (case for result in results for case in result.cases):
-                case.keep_first(number)
+            for result in results:
+                for case in result.cases:
+                    case.keep_first(number)
             return number
         if failure:
             progress.message(f"{result.title_of(case)} FAILED on {allocator.name}: {failure}")
