@@ -17,6 +17,8 @@ namespace {
 using namespace binmalloc::detail;
 using namespace binmalloc_test;
 
+using free_runs = run_index<free_unit_list, &free_unit::free_length>;
+
 /// Empties a copy of the list, from its front.
 std::deque<unit_header*> content(unit_list list)
 {
@@ -59,7 +61,7 @@ TEST(RunIndex, finds_the_tightest)
     random_source random(seed());
     std::vector<free_unit> units(64);
     for (std::size_t round = 0; round < scaled(200, 40); ++round) {
-        run_index<free_unit_list> index;
+        free_runs index;
         std::map<unit_header*, unsigned> model;
         for (int step = 0; step < 200; ++step) {
             unit_header* const any = &units[random.below(units.size())];
@@ -71,19 +73,32 @@ TEST(RunIndex, finds_the_tightest)
                 index.add(any, length);
                 model.emplace(any, length);
             }
-            for (unsigned wanted = 1; wanted < first_inexact; ++wanted) {
+            for (unsigned wanted = 1; wanted < 1 << 14; wanted += wanted / 16 + 1) {
                 unsigned best = 0;
-                for (const auto& [unit, length] : model)
-                    if (length >= wanted && (best == 0 || length < best)) best = length;
+                unsigned fitting = 0;
+                for (const auto& [unit, length] : model) {
+                    if (length < wanted) continue;
+                    ++fitting;
+                    if (best == 0 || length < best) best = length;
+                }
                 unit_header* const found = index.tightest(wanted);
-                ASSERT_EQ(index.has(wanted), best != 0) << wanted;
                 if (best == 0) {
                     ASSERT_EQ(found, nullptr) << wanted;
-                } else if (best < first_inexact) {
-                    ASSERT_EQ(model.at(found), best) << wanted;
                 } else {
-                    ASSERT_LT(model.at(found), best * 2) << wanted;
+                    ASSERT_EQ(free_runs::length_at(found), model.at(found)) << wanted;
+                    ASSERT_GE(model.at(found), wanted);
+                    // Those in the same list for several lengths are not more than twice as long.
+                    ASSERT_LT(model.at(found), best < first_inexact ? best + 1 : best * 2) << wanted;
                 }
+                if (wanted < first_inexact) {
+                    ASSERT_EQ(index.has(wanted), best != 0) << wanted;
+                }
+                index.each(wanted, [&](unit_header* unit, unsigned length) {
+                    ASSERT_EQ(model.at(unit), length);
+                    ASSERT_GE(length, wanted);
+                    --fitting;
+                });
+                ASSERT_EQ(fitting, 0u) << wanted;
             }
             for (unsigned wanted = 64; wanted < 1 << 14; wanted *= 2) {
                 const bool any_so_long = std::any_of(model.begin(), model.end(), [wanted](const auto& run) {
@@ -98,7 +113,7 @@ TEST(RunIndex, finds_the_tightest)
 TEST(RunIndex, prefers_the_lowest_of_those_that_came_in_descending_order)
 {
     std::vector<free_unit> units(10);
-    run_index<free_unit_list> index;
+    free_runs index;
     for (std::size_t i = units.size(); i-- > 0;) index.add(&units[i], 3);
     for (free_unit& unit : units) {
         EXPECT_EQ(index.tightest(2), &unit);

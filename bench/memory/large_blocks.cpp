@@ -25,13 +25,17 @@ constexpr std::size_t KiB = 1024;
 constexpr std::size_t MiB = 1024 * KiB;
 constexpr std::size_t os_page = 4 * KiB;
 
-/// Writes a byte of each OS page: at another line of each, or all would compete for the same cache
-/// sets, and that would be what is measured.
+/// Writes a byte of each OS page: at another line of each, or all would compete for the same cache sets. Which
+/// line that is depends on the page, not on its place in the block: a program that uses all of its block finds
+/// no more in the cache where its blocks begin at the same places as those before.
 void write_each_page(void* p, std::size_t size)
 {
-    constexpr std::size_t line = 64;
-    for (std::size_t i = 0, at = 0; at < size; i += os_page, at = i + i / os_page * line % os_page)
-        static_cast<volatile char*>(p)[at] = 1;
+    constexpr std::uintptr_t line = 64;
+    const auto begin = reinterpret_cast<std::uintptr_t>(p);
+    for (std::uintptr_t page = begin / os_page * os_page; page < begin + size; page += os_page) {
+        const std::uintptr_t at = page + page / os_page * line % os_page;
+        if (at >= begin && at < begin + size) *reinterpret_cast<volatile char*>(at) = 1;
+    }
 }
 
 std::size_t arg(const benchmark::State& state, std::size_t i)

@@ -91,7 +91,7 @@ struct alignas(header_size) span : unit_header {
 static_assert(sizeof(span) == header_size);
 
 /// Says that an address really is a region; one value per layout of this file.
-inline constexpr std::uint64_t region_magic = 0x62696e6d616c000a;
+inline constexpr std::uint64_t region_magic = 0x62696e6d616c000b;
 
 using unit_bitmap = bitmap<units_per_region>;
 
@@ -115,8 +115,8 @@ struct region {
     unit_bitmap free;
     unit_bitmap dirty;        ///< written since the OS last gave or took the memory
     unit_bitmap aging;        ///< free and dirty already when the trimmer came by
-    run_index<free_unit_list> free_runs;
-    run_index<unit_list> reusable_runs; ///< of units that are free and dirty
+    run_index<free_unit_list, &free_unit::free_length> free_runs;
+    run_index<unit_list, &free_unit::reusable_length> reusable_runs; ///< of units that are free and dirty
 };
 
 inline constexpr unsigned first_unit = static_cast<unsigned>(

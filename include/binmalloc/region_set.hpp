@@ -2,34 +2,16 @@
 //
 // Layer: page allocator. Not thread safe: the page allocator's lock is held. No system calls here.
 //
-// Free units are bits; a free span is a run of them, so neighbours coalesce by being neighbours.
 // Regions are listed by the length of their longest free run (an upper bound, corrected whenever a
 // search fails), as powers of two: a search looks first where it just fits and takes the tightest run
-// that is long enough, memory that was in use before untouched memory. For short spans an index of
-// the runs by their lengths has it; for long or aligned ones the bits are searched.
+// that is long enough, memory that was in use before untouched memory. An index of the runs by their
+// lengths has it; for aligned spans the bits are searched.
 #ifndef BINMALLOC_REGION_SET_HPP
 #define BINMALLOC_REGION_SET_HPP
 
-#include <binmalloc/region.hpp>
+#include <binmalloc/unit_runs.hpp>
 
 namespace binmalloc::detail {
-
-/// Units of one region, side by side.
-struct unit_run {
-    region* where = nullptr;
-    unsigned first = 0;
-    unsigned count = 0;
-
-    explicit operator bool() const noexcept { return where != nullptr; }
-    unit_header* header() const noexcept { return header_at(where, first); }
-    void* memory() const noexcept { return offset(where, first * unit_size); }
-    std::size_t bytes() const noexcept { return count * unit_size; }
-};
-
-inline unit_run run_of(unit_header* h, unsigned count) noexcept
-{
-    return {region_holding(h), unit_of(h), count};
-}
 
 class region_set {
 public:
@@ -53,7 +35,7 @@ public:
         r->free_units = unit_count - first_unit;
         r->longest = r->free_units;
         r->lowest = first_unit;
-        r->free_runs.add(header_at(r, first_unit), r->free_units);
+        free_units(r).add(first_unit, r->free_units);
         reserved_bytes_ += unit_count * unit_size;
         r->next_all = all_;
         if (all_ != nullptr) all_->previous_all = r;
@@ -154,7 +136,7 @@ public:
         } else {
             run.where->dirty_units += run.count;
             dirty_units_ += run.count;
-            join(run.where->reusable_runs, run, reusable{run.where});
+            reusable_units(run.where).join(run);
         }
         insert(run);
     }
@@ -178,19 +160,6 @@ private:
     // takes far longer.
     static constexpr unsigned first_large = 256;
 
-    // The words of the units that are free, and of those that are free and dirty.
-    struct all_free {
-        const region* where;
-        bitmap_word operator()(unsigned i) const noexcept { return where->free.word(i); }
-    };
-    struct reusable {
-        const region* where;
-        bitmap_word operator()(unsigned i) const noexcept
-        {
-            return where->free.word(i) & where->dirty.word(i);
-        }
-    };
-
     // So many places are compared.
     static constexpr unsigned most_compared = 32;
 
@@ -204,9 +173,11 @@ private:
         for (unsigned bin = floor_log2(count); bin < bin_count; ++bin) {
             for (region *r = bins_[bin], *next; r != nullptr; r = next) {
                 next = r->next;
-                unsigned longest = 0;
-                each_free_run(r, [&](unsigned begin, unsigned end) {
-                    if (end - begin > longest) longest = end - begin;
+                bool fits = false;
+                r->free_runs.each(count, [&](const unit_header* h, unsigned length) {
+                    fits = true;
+                    const unsigned begin = unit_of(h);
+                    const unsigned end = begin + length;
                     const auto first = static_cast<unsigned>(align_up(begin, alignment));
                     if (first >= end || end - first < count) return;
                     const auto last = static_cast<unsigned>(align_down(end - count, alignment));
@@ -214,14 +185,14 @@ private:
                     for (const unsigned place : places) {
                         const unit_run run{r, place, count};
                         const std::size_t clean = clean_units(run);
-                        if (clean > best_clean
-                            || (clean == best_clean && best && end - begin >= best_length)) continue;
+                        if (clean > best_clean || (clean == best_clean && best && length >= best_length))
+                            continue;
                         best = run;
                         best_clean = clean;
-                        best_length = end - begin;
+                        best_length = length;
                     }
                 });
-                if (longest < r->longest) set_longest(r, longest);
+                if (!fits && count <= r->longest) set_longest(r, count - 1);
             }
         }
         if (best) zeroed = take(best);
@@ -277,7 +248,7 @@ private:
 
     unsigned search(region* r, unsigned count, unsigned alignment) noexcept
     {
-        if (alignment == 1 && count < first_inexact) {
+        if (alignment == 1) {
             const unit_header* h = r->reusable_runs.tightest(count);
             if (h == nullptr) h = r->free_runs.tightest(count);
             if (h != nullptr) return unit_of(h);
@@ -285,10 +256,10 @@ private:
             return r->unit_count;
         }
         if (r->dirty_units >= count) {
-            const unsigned first = scan(r, count, alignment, reusable{r});
+            const unsigned first = scan(r, count, alignment, reusable_units(r));
             if (first != r->unit_count) return first;
         }
-        const unsigned first = scan(r, count, alignment, all_free{r});
+        const unsigned first = scan(r, count, alignment, free_units(r));
         if (first == r->unit_count) {
             unsigned longest = 0;
             each_free_run(r, [&longest](unsigned begin, unsigned end) {
@@ -324,48 +295,11 @@ private:
         return best;
     }
 
-    // Effects: units join the others of an index: their run with the neighbours that are in it is one.
-    // Before the bitmaps, of which `word` gives the words, say so. Returns: its length.
-    template <class List, class Word>
-    static unsigned join(run_index<List>& index, const unit_run& run, Word word) noexcept
-    {
-        region* r = run.where;
-        const unsigned end = run.first + run.count;
-        const unsigned all_begin = find_run_start(run.first, first_unit, word);
-        const unsigned all_end = run_end(r, end, word);
-        if (all_begin != run.first) index.remove(header_at(r, all_begin), run.first - all_begin);
-        if (all_end != end) index.remove(header_at(r, end), all_end - end);
-        index.add(header_at(r, all_begin), all_end - all_begin);
-        return all_end - all_begin;
-    }
-
-    // Effects: units leave an index, as far as they are in it. Before the bitmaps say so.
-    template <class List, class Word>
-    static void leave(run_index<List>& index, const unit_run& run, Word word) noexcept
-    {
-        region* r = run.where;
-        const unsigned end = run.first + run.count;
-        for (unsigned at = run.first; (at = find_bit(at, end, word)) != end;) {
-            const unsigned all_begin = at == run.first ? find_run_start(at, first_unit, word) : at;
-            const unsigned all_end = run_end(r, at, word);
-            index.remove(header_at(r, all_begin), all_end - all_begin);
-            if (all_begin < at) index.add(header_at(r, all_begin), at - all_begin);
-            if (all_end > end) index.add(header_at(r, end), all_end - end);
-            at = all_end < end ? all_end : end;
-        }
-    }
-
-    template <class Word>
-    static unsigned run_end(const region* r, unsigned unit, Word word) noexcept
-    {
-        return find_bit(unit, r->unit_count, [word](unsigned i) { return ~word(i); });
-    }
-
     // Effects: free units are so no longer.
     static void leave_indexes(const unit_run& run) noexcept
     {
-        leave(run.where->free_runs, run, all_free{run.where});
-        leave(run.where->reusable_runs, run, reusable{run.where});
+        free_units(run.where).leave(run);
+        reusable_units(run.where).leave(run);
     }
 
     static std::size_t clean_units(const unit_run& run) noexcept
@@ -398,7 +332,7 @@ private:
     void insert(const unit_run& run) noexcept
     {
         region* r = run.where;
-        const unsigned length = join(r->free_runs, run, all_free{r});
+        const unsigned length = free_units(r).join(run);
         r->free.set(run.first, run.count);
         r->free_units += run.count;
         if (run.first < r->lowest) r->lowest = run.first;

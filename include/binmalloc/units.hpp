@@ -42,10 +42,12 @@ struct unit_header {
     std::uint32_t block_size; ///< slab: bytes; spans: 0
 };
 
-/// The header of a unit that begins a run of free units.
+/// The header of a unit that begins or ends a run of free units, see unit_runs.hpp.
 struct free_unit : unit_header {
     free_unit* next_run;
     free_unit* previous_run;
+    std::uint32_t free_length;     ///< of the run of free units
+    std::uint32_t reusable_length; ///< of the run of those that are dirty, too
 };
 
 /// A doubly linked list through these members, in which the first one's `previous` is the last.
@@ -53,6 +55,7 @@ template <class T, T* T::*Next, T* T::*Previous>
 class linked_list {
 public:
     T* front() const noexcept { return first_; }
+    static T* next_of(const T* x) noexcept { return x->*Next; }
     bool empty() const noexcept { return first_ == nullptr; }
 
     /// Nobody but `x` is here. Requires: it is.
@@ -97,7 +100,7 @@ inline constexpr unsigned first_inexact = 56;
 /// Runs of units, each by the header of its first, by their lengths: a list for each of the short ones, and
 /// one for each power of two above. (Segregated fits, as in Wilson, Johnstone, Neely, Boles: Dynamic Storage
 /// Allocation, 1995.) Requires: no run is as long as 2^14 units.
-template <class List>
+template <class List, std::uint32_t free_unit::*Length>
 class run_index {
 public:
     void add(unit_header* first, unsigned length) noexcept
@@ -109,9 +112,11 @@ public:
             list.push_front(run);
         else
             list.push_back(run);
+        length_at(first) = length;
         filled_ |= std::uint64_t{1} << i;
     }
 
+    /// Requires: it has been added, with that length.
     void remove(unit_header* first, unsigned length) noexcept
     {
         const unsigned i = list_of(length);
@@ -119,25 +124,39 @@ public:
         if (lists_[i].empty()) filled_ &= ~(std::uint64_t{1} << i);
     }
 
+    /// The length of a run, in the header of its first unit. (And in that of its last, if who adds a run
+    /// sees to it.)
+    static std::uint32_t& length_at(unit_header* h) noexcept { return static_cast<free_unit*>(h)->*Length; }
+
     /// Whether a run is that long. Requires: the length is less than first_inexact, or a power of two.
-    bool has(unsigned length) const noexcept
-    {
-        return (filled_ & ~std::uint64_t{0} << list_of(length)) != 0;
-    }
+    bool has(unsigned length) const noexcept { return enough_for(length) != 0; }
 
     /// Returns: one of the shortest runs that are long enough; null: there is none. Of equals, one with a low
-    /// address, that memory may stay compact: it came below all others, or waits longest. Requires:
-    /// 0 < length < first_inexact.
+    /// address, that memory may stay compact: it came below all others, or waits longest.
     unit_header* tightest(unsigned length) const noexcept
     {
-        const std::uint64_t enough = filled_ & ~std::uint64_t{0} << list_of(length);
+        std::uint64_t enough = enough_for(length);
+        if (length >= first_inexact && (enough >> list_of(length) & 1) != 0) {
+            if (unit_header* const run = tightest_in(lists_[list_of(length)], length)) return run;
+            enough &= enough - 1;
+        }
         return enough != 0 ? lists_[std::countr_zero(enough)].front() : nullptr;
+    }
+
+    /// Effects: calls `use(first, its length)` for each run that is long enough.
+    template <class Use>
+    void each(unsigned length, Use use) const noexcept
+    {
+        for (std::uint64_t left = enough_for(length); left != 0; left &= left - 1)
+            for (node* run = lists_[std::countr_zero(left)].front(); run != nullptr; run = List::next_of(run))
+                if (const unsigned its = length_at(run); its >= length) use(run, its);
     }
 
 private:
     using node = std::remove_pointer_t<decltype(List().front())>;
 
-    static constexpr unsigned list_count = 64; // bits of a word
+    static constexpr unsigned list_count = 64;    // bits of a word
+    static constexpr unsigned most_compared = 32; // runs
 
     static constexpr unsigned list_of(unsigned length) noexcept
     {
@@ -145,6 +164,29 @@ private:
         static_assert(first_list + 13 - floor_log2(first_inexact) == list_count - 1);
         return length < first_inexact ? length - 1
                                       : first_list + floor_log2(length) - floor_log2(first_inexact);
+    }
+
+    // The lists that may have such a run: all but the first of them have no other.
+    std::uint64_t enough_for(unsigned length) const noexcept
+    {
+        return filled_ & ~std::uint64_t{0} << list_of(length);
+    }
+
+    // Returns: the tightest of the first runs that fit; null: none does.
+    static unit_header* tightest_in(const List& list, unsigned length) noexcept
+    {
+        unit_header* best = nullptr;
+        unsigned best_length = ~0u;
+        unsigned fitting = 0;
+        for (node* run = list.front(); run != nullptr && fitting < most_compared; run = List::next_of(run)) {
+            const unsigned its = length_at(run);
+            if (its < length) continue;
+            ++fitting;
+            if (its >= best_length) continue;
+            best = run;
+            best_length = its;
+        }
+        return best;
     }
 
     std::uint64_t filled_ = 0; // bit i: lists_[i] is not empty
